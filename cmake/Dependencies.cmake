@@ -1,0 +1,20 @@
+# Everything the suite is linked with. A missing one ends the configuration with its name (GEN-03).
+find_package(PkgConfig REQUIRED)
+find_package(Threads REQUIRED)
+
+function(suite_dependency target module package)
+  pkg_check_modules(${target} IMPORTED_TARGET ${module})
+  if(NOT ${target}_FOUND)
+    message(FATAL_ERROR "dependency '${module}' is missing: on Debian install ${package}")
+  endif()
+endfunction()
+
+suite_dependency(UV "libuv>=1.44" libuv1-dev)
+suite_dependency(CURL "libcurl>=7.88" libcurl4-openssl-dev)
+suite_dependency(JANSSON "jansson>=2.14" libjansson-dev)
+suite_dependency(SYSTEMD "libsystemd>=252" libsystemd-dev)
+suite_dependency(BPF "libbpf>=1.1" libbpf-dev)
+suite_dependency(MICROHTTPD "libmicrohttpd>=0.9.75" libmicrohttpd-dev)
+suite_dependency(DEFLATE "libdeflate>=1.14" libdeflate-dev)
+suite_dependency(ZSTD "libzstd>=1.5" libzstd-dev)
+suite_dependency(CMOCKA "cmocka>=1.1.5" libcmocka-dev)
