@@ -13,15 +13,21 @@ enum source_kind {
 };
 extern const char *const source_kind_names[SOURCE_KINDS + 1];
 
-enum compression { COMPRESSION_NONE, COMPRESSION_GZIP };
+enum compression {
+        COMPRESSION_NONE,
+        COMPRESSION_GZIP,
+        COMPRESSION_DEFAULT,                       /* "default", in the document only: settings_parse() makes it one of the others */
+};
 enum destination_type { DESTINATION_OTLP, DESTINATION_NULL };
 enum otlp_encoding { OTLP_ENCODING_PROTOBUF, OTLP_ENCODING_JSON };
+
+#define SETTINGS_DESTINATIONS_MAX 64               /* each has a reader per signal, and trimming looks at every reader */
 
 struct batch_settings {
         int64_t items;                             /* send once so many wait */
         int64_t max_items;                         /* of one request; 0: no limit */
         uint64_t max_bytes;                        /* of one request before compression */
-        uint64_t timeout_ns;                       /* or once the oldest waited so long; TIMEOUT_BY_SIGNAL: see destination.c; 0: at once */
+        uint64_t timeout_ns;                       /* or once the oldest waited so long; SETTINGS_BY_SIGNAL: settings_batch_timeout(); 0: at once */
 };
 struct retry_settings {
         uint64_t initial_ns, max_ns;
@@ -43,12 +49,14 @@ struct drop_rule {
         char *equals;                              /* its string value */
 };
 #define SETTINGS_BY_SIGNAL (UINT64_MAX - 1)        /* durations whose default depends on the signal: written "default" */
+#define SETTINGS_BY_PLACE (UINT64_MAX - 2)         /* likewise on whether the URL names this machine; settings_parse() resolves it */
+#define SETTINGS_NEVER UINT64_MAX                  /* retry.give_up: written "never" */
 
 struct destination_settings {
         char *name;                                /* the key in "destinations" */
         int type;                                  /* enum destination_type */
         char *url;                                 /* base; /v1/<signal> is appended once */
-        char *urls[TEL_SIGNALS];                   /* traces_url, metrics_url, logs_url: whole URLs of their own; "" : from url */
+        char *urls[TEL_SIGNALS];                   /* traces_url, metrics_url, logs_url: whole URLs of their own; "" or NULL (profiles): from url */
         bool enabled;
         uint64_t signals;                          /* bits of enum tel_signal (traces, metrics, logs) */
         uint64_t from;                             /* bits of enum source_kind */
@@ -90,6 +98,9 @@ struct settings {
 };
 
 extern const struct tel_config_key settings_table[];
+/* For tel_config_print_markdown() and tel_config_print_schema(). */
+#define SETTINGS_TITLE "Configuration of collectord"
+extern const char settings_intro[];
 
 /* The built-in document: local consumer on 4320, nothing remote. */
 extern const char settings_builtin[];
@@ -99,5 +110,12 @@ extern const char settings_builtin[];
 int settings_load(const char *file, struct settings *ret, char *reterr);
 int settings_parse(const char *file, const char *text, size_t n, struct settings *ret, char *reterr);
 void settings_done(struct settings *s);
-/* "127.0.0.1:4318", "[::1]:4318", "localhost:4318", ":4318" -> host and port. Returns 0 or -EINVAL. */
+/* The tel_config_check of settings_table: what two keys say together, URLs, addresses, header names. In settings_check.c. */
+int settings_check(const void *in, struct tel_config_fault *reterr);
+/* Whether every URL that d uses names this host: localhost, 127.*, [::1]. Such a destination is not compressed by default. */
+bool settings_is_local(const struct destination_settings *d);
+/* batch.timeout_ns with SETTINGS_BY_SIGNAL resolved: traces 2 s, metrics and logs 10 s. */
+uint64_t settings_batch_timeout(const struct destination_settings *d, enum tel_signal signal);
+/* "127.0.0.1:4318", "[::1]:4318", "localhost:4318", ":4318" -> host (no brackets; "": every address) and port (0: any free one).
+ * Returns 0 or -EINVAL. */
 int settings_address(const char *text, char *ret_host, size_t n, uint16_t *ret_port);

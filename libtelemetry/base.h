@@ -11,8 +11,13 @@
 #include <string.h>
 
 #define TEL_ARRAY_LEN(a) (sizeof(a) / sizeof((a)[0]))
-#define TEL_MIN(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); a_ < b_ ? a_ : b_; })
-#define TEL_MAX(a, b) ({ __auto_type a_ = (a); __auto_type b_ = (b); a_ > b_ ? a_ : b_; })
+/* Each argument is evaluated once. The counter keeps nested ones from shadowing each other. */
+#define TEL_MIN(a, b) TEL_LESSER_(a, b, __COUNTER__)
+#define TEL_MAX(a, b) TEL_GREATER_(a, b, __COUNTER__)
+#define TEL_LESSER_(a, b, id) TEL_LESSER__(a, b, id)
+#define TEL_GREATER_(a, b, id) TEL_GREATER__(a, b, id)
+#define TEL_LESSER__(a, b, id) ({ __auto_type a_##id = (a); __auto_type b_##id = (b); a_##id < b_##id ? a_##id : b_##id; })
+#define TEL_GREATER__(a, b, id) ({ __auto_type a_##id = (a); __auto_type b_##id = (b); a_##id > b_##id ? a_##id : b_##id; })
 #define tel_container_of(ptr, type, member) ((type *)((char *)(ptr) - offsetof(type, member)))
 
 /* TEL_CLEANUP(fn) type x: calls fn(&x) when x leaves its scope. TEL_CLEANUP_FREE: free() of a heap pointer. */

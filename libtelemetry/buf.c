@@ -60,7 +60,8 @@ int tel_buf_reserve(struct tel_buf *b, size_t more, size_t max) {
         if (need <= b->capacity)
                 return 0;
         /* Doubling keeps the copies linear; the first allocation is exact, because the caller often knows the length. */
-        size_t to = b->capacity ? TEL_MIN(TEL_MAX(need, b->capacity * 2), max) : need;
+        size_t to = TEL_MAX(need, b->capacity * 2);
+        to = b->capacity ? TEL_MIN(to, max) : need;
         if (!tel_budget_charge(b->budget, to - b->capacity)) {
                 to = need;
                 if (!tel_budget_charge(b->budget, to - b->capacity))

@@ -21,7 +21,7 @@ enum tel_frame_kind {
         TEL_FRAME_LOGS = 4,                        /* ExportLogsServiceRequest */
         TEL_FRAME_PROFILE = 5,                     /* proto/frame.proto Profile */
         TEL_FRAME_STATUS = 6,                      /* proto/frame.proto Status */
-        TEL_FRAME_ACK = 7,                         /* no body; sequence: everything up to here is in the spool */
+        TEL_FRAME_ACK = 7,                         /* no body; sequence: everything up to here is in the spool, or was there before */
         TEL_FRAME_ERROR = 8,                       /* proto/frame.proto Error; the connection closes behind it */
         TEL_FRAME_BYE = 9,                         /* no body: an orderly end */
 };
@@ -46,16 +46,19 @@ enum tel_frame_error {
 struct tel_frame {
         uint8_t kind;
         uint32_t len;
-        uint64_t sequence;
+        uint64_t sequence;                         /* of TRACES to PROFILE: from 1, rising within an epoch; of ACK: see there; else 0 */
         const uint8_t *body;                       /* borrowed: points into the bytes that were parsed */
 };
 
 uint32_t tel_crc32c(uint32_t crc, const void *bytes, size_t n);        /* start with 0 */
+/* The same without the CPU's own instruction: what runs where there is none, and what tests compare with. */
+uint32_t tel_crc32c_portable(uint32_t crc, const void *bytes, size_t n);
 
 /* Writes the head for a body. */
 void tel_frame_head(uint8_t out[static TEL_FRAME_HEAD], uint8_t kind, uint64_t sequence, const void *body, uint32_t len);
 /* The first frame in in[0..n). Returns 0, TEL_FRAME_MORE, or -EBADMSG: drop the peer, *reterr_error says why. Refuses at the first byte
- * that cannot be right, before waiting for a body. With TEL_FRAME_MORE and a whole head, ret->len is set so the caller knows how much comes. */
+ * that cannot be right, before waiting for a body; HELLO, STATUS and ERROR hold at most TEL_FRAME_SMALL_MAX bytes, ACK and BYE none. With
+ * TEL_FRAME_MORE and a whole head (n >= TEL_FRAME_HEAD) all but ret->body is set, so the caller knows what comes. */
 int tel_frame_parse(const uint8_t *in, size_t n, struct tel_frame *ret, enum tel_frame_error *reterr_error);
 /* "bad magic", "checksum mismatch", ...: what the ERROR frame says and the counters are labelled with. */
 const char *tel_frame_error_name(enum tel_frame_error e);
@@ -76,11 +79,15 @@ struct tel_frame_error_body {
         uint64_t sequence;                         /* the frame it speaks of; 0: none */
         char text[256];
 };
-#define TEL_FRAME_SMALL_MAX 1024                   /* bytes of any of these bodies */
-/* Encoders return the body's length in out. Decoders return 0 or -EBADMSG. */
+#define TEL_FRAME_SMALL_MAX 1024                   /* bytes of any of these bodies: Status has 558 at most, the rest is for later fields */
+/* Encoders return the body's length in out; what is not UTF-8 in a text becomes '?'. Decoders return 0 or -EBADMSG: malformed, a text over
+ * its bound or not UTF-8, a HELLO without name or epoch. */
 size_t tel_frame_hello_put(uint8_t out[static TEL_FRAME_SMALL_MAX], const struct tel_frame_hello *h);
 int tel_frame_hello_get(const uint8_t *body, size_t n, struct tel_frame_hello *ret);
 size_t tel_frame_status_put(uint8_t out[static TEL_FRAME_SMALL_MAX], const struct tel_frame_status *s);
 int tel_frame_status_get(const uint8_t *body, size_t n, struct tel_frame_status *ret);
 size_t tel_frame_error_put(uint8_t out[static TEL_FRAME_SMALL_MAX], const struct tel_frame_error_body *e);
 int tel_frame_error_get(const uint8_t *body, size_t n, struct tel_frame_error_body *ret);
+/* Copies a text of at most text_max bytes into out[0..n), cut between characters, with '?' for what is not UTF-8 and a NUL behind. Returns
+ * its length. For the texts above: what they hold comes from host names, arguments and error messages. */
+size_t tel_frame_text(char *out, size_t n, const char *text, size_t text_max);

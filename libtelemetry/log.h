@@ -4,6 +4,8 @@
  * May touch: stderr, the journal's socket, the clock. For daemons; the library itself never logs.
  * Line on stderr: ts=2026-11-21T07:42:21.123456789Z level=info msg="listening" address=127.0.0.1:4318
  * Source: sd_journal_send(3), systemd.exec(5) JOURNAL_STREAM; logfmt as Alloy writes it. */
+#include <stdio.h>
+
 #include "libtelemetry/base.h"
 
 enum tel_log_level {                               /* ascending detail */
@@ -16,7 +18,7 @@ enum tel_log_level {                               /* ascending detail */
 #define TEL_LOG_FIELDS_MAX 12                      /* key/value pairs of one line */
 #define TEL_LOG_LINE_MAX 2048                      /* bytes; longer values are cut and end in "..." */
 
-/* Fields are pairs of strings: a key [a-z_]+, then its value. Values are quoted when they must be. */
+/* Fields are pairs of strings: a key [a-z][a-z0-9_]*, then its value, NULL meaning "". Values are quoted when they must be. */
 struct tel_log_field {
         const char *key, *value;
 };

@@ -29,7 +29,8 @@ static const struct tel_enum_name severities[] = {
 #define ATTRIBUTES LIST("attributes", KEY_VALUE)
 #define TIME(json_) F(json_, FIXED64, .role = TEL_ROLE_TIME)
 #define POINTS(message_) LIST("dataPoints", message_, .role = TEL_ROLE_POINTS)
-#define VALUE(json_, kind_) F(json_, kind_, .oneof = 1)
+#define VALUE(json_, kind_) F(json_, kind_, .presence = TEL_PRESENCE_ONEOF)
+#define OPTIONAL(json_) F(json_, DOUBLE, .presence = TEL_PRESENCE_OPTIONAL)
 #define ENUM(json_, names_) F(json_, ENUM, .names = names_)
 
 const struct tel_schema_message tel_schema[TEL_MESSAGES] = {
@@ -60,10 +61,10 @@ const struct tel_schema_message tel_schema[TEL_MESSAGES] = {
                 [1] = MSG("scope", SCOPE), [2] = LIST("metrics", METRIC), [3] = F("schemaUrl", STRING) } },
         [TEL_MSG_METRIC] = { "Metric", {
                 [1] = F("name", STRING), [2] = F("description", STRING), [3] = F("unit", STRING),
-                [5] = MSG("gauge", GAUGE, .oneof = 1), [7] = MSG("sum", SUM, .oneof = 1),
-                [9] = MSG("histogram", HISTOGRAM, .oneof = 1),
-                [10] = MSG("exponentialHistogram", EXPONENTIAL_HISTOGRAM, .oneof = 1),
-                [11] = MSG("summary", SUMMARY, .oneof = 1), [12] = LIST("metadata", KEY_VALUE) } },
+                [5] = MSG("gauge", GAUGE, .presence = TEL_PRESENCE_ONEOF), [7] = MSG("sum", SUM, .presence = TEL_PRESENCE_ONEOF),
+                [9] = MSG("histogram", HISTOGRAM, .presence = TEL_PRESENCE_ONEOF),
+                [10] = MSG("exponentialHistogram", EXPONENTIAL_HISTOGRAM, .presence = TEL_PRESENCE_ONEOF),
+                [11] = MSG("summary", SUMMARY, .presence = TEL_PRESENCE_ONEOF), [12] = LIST("metadata", KEY_VALUE) } },
         [TEL_MSG_GAUGE] = { "Gauge", { [1] = POINTS(NUMBER_POINT) } },
         [TEL_MSG_SUM] = { "Sum", {
                 [1] = POINTS(NUMBER_POINT), [2] = ENUM("aggregationTemporality", temporalities), [3] = F("isMonotonic", BOOL) } },
@@ -77,14 +78,14 @@ const struct tel_schema_message tel_schema[TEL_MESSAGES] = {
                 [5] = LIST("exemplars", EXEMPLAR), [6] = VALUE("asInt", SFIXED64), [7] = ATTRIBUTES, [8] = F("flags", UINT32) } },
         [TEL_MSG_HISTOGRAM_POINT] = { "HistogramDataPoint", {
                 [2] = F("startTimeUnixNano", FIXED64), [3] = TIME("timeUnixNano"), [4] = F("count", FIXED64),
-                [5] = VALUE("sum", DOUBLE), [6] = F("bucketCounts", FIXED64, .repeated = 1),
+                [5] = OPTIONAL("sum"), [6] = F("bucketCounts", FIXED64, .repeated = 1),
                 [7] = F("explicitBounds", DOUBLE, .repeated = 1), [8] = LIST("exemplars", EXEMPLAR), [9] = ATTRIBUTES,
-                [10] = F("flags", UINT32), [11] = VALUE("min", DOUBLE), [12] = VALUE("max", DOUBLE) } },
+                [10] = F("flags", UINT32), [11] = OPTIONAL("min"), [12] = OPTIONAL("max") } },
         [TEL_MSG_EXPONENTIAL_POINT] = { "ExponentialHistogramDataPoint", {
                 [1] = ATTRIBUTES, [2] = F("startTimeUnixNano", FIXED64), [3] = TIME("timeUnixNano"), [4] = F("count", FIXED64),
-                [5] = VALUE("sum", DOUBLE), [6] = F("scale", SINT32), [7] = F("zeroCount", FIXED64),
+                [5] = OPTIONAL("sum"), [6] = F("scale", SINT32), [7] = F("zeroCount", FIXED64),
                 [8] = MSG("positive", BUCKETS), [9] = MSG("negative", BUCKETS), [10] = F("flags", UINT32),
-                [11] = LIST("exemplars", EXEMPLAR), [12] = VALUE("min", DOUBLE), [13] = VALUE("max", DOUBLE),
+                [11] = LIST("exemplars", EXEMPLAR), [12] = OPTIONAL("min"), [13] = OPTIONAL("max"),
                 [14] = F("zeroThreshold", DOUBLE) } },
         [TEL_MSG_SUMMARY_POINT] = { "SummaryDataPoint", {
                 [2] = F("startTimeUnixNano", FIXED64), [3] = TIME("timeUnixNano"), [4] = F("count", FIXED64),
@@ -117,8 +118,8 @@ const struct tel_schema_message tel_schema[TEL_MESSAGES] = {
         [TEL_MSG_KEY_VALUE] = { "KeyValue", { [1] = F("key", STRING), [2] = MSG("value", ANY_VALUE) } },
         [TEL_MSG_ANY_VALUE] = { "AnyValue", {
                 [1] = VALUE("stringValue", STRING), [2] = VALUE("boolValue", BOOL), [3] = VALUE("intValue", INT64),
-                [4] = VALUE("doubleValue", DOUBLE), [5] = MSG("arrayValue", ARRAY_VALUE, .oneof = 1),
-                [6] = MSG("kvlistValue", KEY_VALUE_LIST, .oneof = 1), [7] = VALUE("bytesValue", BYTES) } },
+                [4] = VALUE("doubleValue", DOUBLE), [5] = MSG("arrayValue", ARRAY_VALUE, .presence = TEL_PRESENCE_ONEOF),
+                [6] = MSG("kvlistValue", KEY_VALUE_LIST, .presence = TEL_PRESENCE_ONEOF), [7] = VALUE("bytesValue", BYTES) } },
         [TEL_MSG_ARRAY_VALUE] = { "ArrayValue", { [1] = LIST("values", ANY_VALUE) } },
         [TEL_MSG_KEY_VALUE_LIST] = { "KeyValueList", { [1] = LIST("values", KEY_VALUE) } },
 };

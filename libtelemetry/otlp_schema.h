@@ -55,6 +55,12 @@ enum tel_role {                                    /* what the walker does with 
         TEL_ROLE_POINTS,                           /* data points: the items of a metric */
 };
 
+enum tel_presence {                                /* whether a zero that is written says something */
+        TEL_PRESENCE_NONE,                         /* zero is what absent means */
+        TEL_PRESENCE_OPTIONAL,                     /* proto3 optional, or a message: zero and absent differ */
+        TEL_PRESENCE_ONEOF,                        /* a member of the message's oneof: likewise, and of several the last one counts */
+};
+
 struct tel_enum_name {
         const char *name;
         int32_t value;
@@ -66,7 +72,7 @@ struct tel_schema_field {
         uint8_t message;                           /* enum tel_message, for TEL_TYPE_MESSAGE */
         uint8_t repeated;                          /* numbers may also lie packed */
         uint8_t role;                              /* enum tel_role */
-        uint8_t oneof;                             /* 1: a member of the message's oneof: written even when it is 0 */
+        uint8_t presence;                          /* enum tel_presence */
         const struct tel_enum_name *names;         /* for TEL_TYPE_ENUM, ends with a NULL name */
 };
 

@@ -1,0 +1,56 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include <stdio.h>
+
+#include "collectord/pipeline/pipeline.h"
+
+struct submission {
+        struct spools *spools;
+        struct record head;                        /* what its records share */
+        uint64_t now_ns;
+};
+
+static int on_record(void *ctx, const struct tel_otlp_record *record, uint8_t **ret_space) {
+        struct submission *s = ctx;
+        struct record head = s->head;
+        if (record->bytes > UINT32_MAX || record->items > UINT32_MAX)
+                return -EMSGSIZE;
+        head.body_bytes = (uint32_t)record->bytes;
+        head.items = (uint32_t)record->items;
+        head.time_min_ns = record->time_min_ns;
+        head.time_max_ns = record->time_max_ns;
+        return spool_reserve(s->spools, &head, s->now_ns, ret_space);
+}
+
+static const char *reason(int r) {
+        switch (r) {
+        case -EAGAIN:
+                return "the buffer is full and every destination keeps up: come back";
+        case -EMSGSIZE:
+                return "an item is larger than the buffer";
+        case -ENOMEM:
+                return "out of memory";
+        default:
+                return "refused";
+        }
+}
+
+int pipeline_submit(struct pipeline *p, enum tel_signal signal, const uint8_t *body, size_t n, const struct origin *origin, uint64_t now_ns,
+                    struct tel_otlp_result *ret) {
+        static const struct tel_otlp_limits limits = { .items_max = RECORD_ITEMS_MAX, .bytes_max = RECORD_BYTES_MAX };
+        struct submission s = {
+                .spools = p->spools, .now_ns = now_ns,
+                .head = { .received_ns = now_ns, .signal = (uint8_t)signal, .encoding = RECORD_OTLP, .source = origin->source,
+                          .producer = origin->producer },
+        };
+        spool_begin(p->spools, signal);
+        int r = tel_otlp_cut(signal, body, n, p->identity.attributes, p->identity.n, &limits, on_record, &s, ret);
+        if (r < 0) {
+                spool_abort(p->spools);
+                ret->records = ret->items = 0;     /* nothing was handed on after all */
+                if (*ret->error == '\0' || r == -EAGAIN || r == -ENOMEM)       /* else it says which item or bound */
+                        snprintf(ret->error, sizeof(ret->error), "%s", reason(r));
+                return r;
+        }
+        spool_commit(p->spools, now_ns);
+        return 0;
+}

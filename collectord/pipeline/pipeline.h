@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#pragma once
+/* Pipeline: what happens to a request on its way from a door into the spools: checked, cut into records, given its identity.
+ * A request becomes visible to the readers as a whole, or not at all.
+ * May touch: memory only; the caller passes the time in. */
+#include "collectord/pipeline/identity.h"
+#include "collectord/spool/spool.h"
+#include "libtelemetry/otlp.h"
+
+struct pipeline {
+        struct spools *spools;                     /* borrowed */
+        struct identity identity;                  /* embedded; replaced at reload */
+};
+
+struct origin {
+        uint8_t source;                            /* enum source_kind */
+        uint32_t producer;                         /* which connection; for `tap` and the page */
+};
+
+/* Submits an Export*ServiceRequest of signal. ret is always filled: items handed on, items rejected, the error text.
+ * Returns 0 (see ret->rejected for a partial success), -EBADMSG (malformed), -EMSGSIZE (can never fit), -EAGAIN (the spools are full: come back),
+ * -ENOMEM. */
+int pipeline_submit(struct pipeline *p, enum tel_signal signal, const uint8_t *body, size_t n, const struct origin *origin, uint64_t now_ns,
+                    struct tel_otlp_result *ret);
