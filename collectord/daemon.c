@@ -75,7 +75,7 @@ static void on_lost(void *ctx, const struct reader *r, const struct loss *l) {
         char items[24], age[24];
         if (l->reason == DROP_REFUSED || l->reason == DROP_TOO_LARGE || l->reason == DROP_REJECTED)
                 return;                            /* the destination says it, with the answer */
-        tel_log_repeated(&d->private->lost_log[l->reason], clock_now_ns(), TEL_LOG_WARN, "dropped the oldest", { "destination", reader_destination(r) },
+        tel_log_repeated(&d->private->lost_log[l->reason], clock_now_ns(), TEL_LOG_WARN, "data dropped", { "destination", reader_destination(r) },
                          { "signal", tel_signal_name(l->signal) }, { "reason", drop_reason_name(l->reason) },
                          { "items", TEL_LOGF(items, "%llu", (unsigned long long)l->items) },
                          { "age_s", TEL_LOGF(age, "%llu", (unsigned long long)((l->first_ns - TEL_MIN(l->received_min_ns, l->first_ns)) / TEL_NS_PER_S)) });
@@ -281,6 +281,7 @@ int daemon_reload(struct daemon *d, char *reterr) {
         int r = settings_load(d->config_path, &new, reterr);
         if (r < 0) {
                 stats.reload_failures++;
+                stats.reload_failed_ns = clock_now_ns();
                 tel_log(TEL_LOG_ERROR, "reload refused, the old configuration stays", { "err", reterr });
         } else {
                 apply(d, &new);
@@ -328,14 +329,17 @@ static void finish_stop(struct daemon *d) {
         close_all(d);
 }
 
-static void on_flushed(void *ctx) {
-        struct daemon *d = ctx;
+static void on_stop_timer(uv_timer_t *timer) {
+        struct daemon *d = timer->data;
         if (d->state == SERVICE_STOPPING)
                 finish_stop(d);
 }
 
-static void on_stop_timer(uv_timer_t *timer) {
-        finish_stop(timer->data);
+/* Called from inside a destination, which must not end there: the timer ends all in the next turn of the loop. */
+static void on_flushed(void *ctx) {
+        struct daemon *d = ctx;
+        if (d->state == SERVICE_STOPPING)
+                uv_timer_start(&d->private->stop_timer, on_stop_timer, 0, 0);
 }
 
 static void on_stop_signal(uv_signal_t *handle, int signum) {

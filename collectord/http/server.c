@@ -35,6 +35,7 @@ struct connection {
         bool over;                                 /* over the limit: told 503, then closed */
         bool dying;                                /* shut down; MHD closes it in its next run */
         bool linger;                               /* answered before the request was whole */
+        bool half_closed;                          /* the peer ended its side */
         /* The request. */
         const char *method, *path;                 /* in the pool; NULL before the head is whole */
         char *query;                               /* heap */
@@ -62,6 +63,7 @@ struct http_server {
         bool running, changed, ending;
         uint64_t sweep_ns;                         /* earliest deadline of a connection; 0: none */
         uint64_t resume_ns;                        /* accept() is paused until then; 0: it is not */
+        uint64_t paced_ns;                         /* connections are left unread until then; 0: they are not */
         struct lingers lingers;
         struct http_server_stats stats;
         struct tel_log_repeat log_descriptors, log_limit;
@@ -283,6 +285,16 @@ static void request_done(struct connection *c) {
         c->refused = 0;
 }
 
+/* MHD reads once for an edge of epoll: when a peer ends its side right behind its request, both come with one edge and the end stays unseen.
+ * This makes another edge. What is left in MHD's buffer is served before it reads again. */
+static void half_closed_check(struct connection *c) {
+        char byte;
+        if (!c->half_closed && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+                c->half_closed = true;
+                shutdown(c->fd, SHUT_RD);
+        }
+}
+
 static void on_completed(void *ctx, struct MHD_Connection *mhd, void **request, enum MHD_RequestTerminationCode why) {
         struct connection *c = *request;
         (void)ctx;
@@ -295,6 +307,8 @@ static void on_completed(void *ctx, struct MHD_Connection *mhd, void **request, 
         }
         request_done(c);
         phase_set(c, PHASE_IDLE);
+        if (why == MHD_REQUEST_TERMINATED_COMPLETED_OK)
+                half_closed_check(c);
 }
 
 /* ---- Connections ---- */
@@ -391,6 +405,8 @@ static void timer_set(struct http_server *s) {
         uint64_t due_ns = UINT64_MAX, now_ns = now_of(s);
         if (MHD_get_timeout(s->mhd, &wait_ms) == MHD_YES)
                 due_ns = tel_add_sat(now_ns, TEL_MIN((uint64_t)wait_ms, UINT64_MAX / TEL_NS_PER_MS) * TEL_NS_PER_MS);
+        if (s->paced_ns)
+                due_ns = s->paced_ns;
         if (s->sweep_ns)
                 due_ns = TEL_MIN(due_ns, s->sweep_ns);
         if (s->resume_ns)
@@ -399,6 +415,16 @@ static void timer_set(struct http_server *s) {
                 uv_timer_stop(&s->timer);
         else
                 uv_timer_start(&s->timer, on_timer, due_ns > now_ns ? (due_ns - now_ns + TEL_NS_PER_MS - 1) / TEL_NS_PER_MS : 0, 0);
+}
+
+/* The handler may want a pause, because what it takes in goes out more slowly. */
+static void pace(struct http_server *s) {
+        unsigned pause_ms = s->handler.pace_ms && !s->ending ? s->handler.pace_ms(s->handler.ctx) : 0;
+        if (pause_ms == 0)
+                return;
+        uv_update_time(s->loop);                   /* the turn itself took time */
+        s->paced_ns = now_of(s) + pause_ms * TEL_NS_PER_MS;
+        uv_poll_stop(&s->poll);
 }
 
 /* Lets MHD work until it waits for the network again, or has had its share; what is left comes with the timer, which is due at once then. */
@@ -414,6 +440,7 @@ static void turn(struct http_server *s) {
         if (s->changed && s->handler.changed)
                 s->handler.changed(s->handler.ctx, &s->stats);
         s->changed = s->running = false;
+        pace(s);
         timer_set(s);
 }
 
@@ -438,6 +465,14 @@ static void on_timer(uv_timer_t *timer) {
         }
         if (s->sweep_ns && s->sweep_ns <= now_ns)
                 sweep(s, now_ns);
+        if (s->paced_ns > now_ns) {
+                timer_set(s);
+                return;
+        }
+        if (s->paced_ns) {
+                s->paced_ns = 0;
+                uv_poll_start(&s->poll, UV_READABLE, on_ready);
+        }
         turn(s);
 }
 
@@ -489,7 +524,10 @@ static void on_accept(uv_poll_t *poll, int status, int events) {
         (void)events;
         for (int i = 0; i < ACCEPT_BURST && accept_one(s); i++)
                 ;
-        turn(s);
+        if (s->paced_ns)                           /* a new peer is no reason to read from all of them */
+                timer_set(s);
+        else
+                turn(s);
 }
 
 /* ---- Life ---- */

@@ -62,6 +62,8 @@ struct http_handler {
         /* The figures changed. May be NULL. */
         void (*changed)(void *ctx, const struct http_server_stats *now);
         void *ctx;
+        /* How long to leave further bytes unread, in ms; 0: read on. Asked after each turn; peers feel it as a slow network. NULL: never. */
+        unsigned (*pace_ms)(void *ctx);
 };
 
 /* Returns 0 or -errno: -EADDRINUSE and so on; reterr (HTTP_ERROR_MAX bytes) names the address and why. */

@@ -5,8 +5,8 @@
 
 struct submission {
         struct spools *spools;
-        struct record head;                        /* what its records share */
         uint64_t now_ns;
+        struct record head;                        /* what its records share; last, for its body is open-ended */
 };
 
 static int on_record(void *ctx, const struct tel_otlp_record *record, uint8_t **ret_space) {
@@ -51,6 +51,15 @@ int pipeline_submit(struct pipeline *p, enum tel_signal signal, const uint8_t *b
                         snprintf(ret->error, sizeof(ret->error), "%s", reason(r));
                 return r;
         }
-        spool_commit(p->spools, now_ns);
+        if (ret->items == 0 && ret->rejected > 0) {        /* what is left are metrics without points: the request is malformed as a whole */
+                spool_abort(p->spools);
+                ret->records = 0;
+        } else
+                spool_commit(p->spools, now_ns);
         return 0;
+}
+
+unsigned pipeline_pace_ms(const struct pipeline *p, uint64_t now_ns) {
+        size_t lag = spools_lag(p->spools, now_ns);
+        return lag <= PIPELINE_FREE_BYTES ? 0 : (unsigned)TEL_MIN(1 + (lag - PIPELINE_FREE_BYTES) / (1u << 20), (size_t)PIPELINE_PACE_MAX_MS);
 }

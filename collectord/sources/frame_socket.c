@@ -37,7 +37,7 @@ struct peer {
         enum peer_mode mode;
         bool reading, eof;
         bool deaf;                                 /* it no longer takes our answers; what it has sent still counts */
-        bool paused;                               /* the spool was full for what lies in `in` */
+        bool paused;                               /* not read for a while: the spools were full for what lies in `in`, or records go out more slowly */
         struct tel_buf *in;                        /* what has come and is not taken yet */
         size_t taken;                              /* bytes of in that are done with */
         struct producer *producer;                 /* after HELLO */
@@ -361,12 +361,16 @@ static void on_timer(uv_timer_t *timer) {
         }
 }
 
-static void peer_pause(struct peer *p) {
-        struct frame_socket *f = p->owner;
+static void peer_pause(struct peer *p, unsigned ms) {
+        p->paused = true;
+        if (!uv_is_active((uv_handle_t *)&p->owner->timer))
+                uv_timer_start(&p->owner->timer, on_timer, ms, 0);
+}
+
+static void peer_no_room(struct peer *p) {
         stats.frames_paused++;
-        tel_log_repeated(&f->pause_log, clock_now_ns(), TEL_LOG_WARN, "buffer full, frame producers wait", { "producer", p->view.name });
-        if (!uv_is_active((uv_handle_t *)&f->timer))
-                uv_timer_start(&f->timer, on_timer, PAUSE_MS, 0);
+        tel_log_repeated(&p->owner->pause_log, clock_now_ns(), TEL_LOG_WARN, "buffer full, frame producers wait", { "producer", p->view.name });
+        peer_pause(p, PAUSE_MS);
 }
 
 /* Takes every whole frame or line, then goes on reading, or ends. */
@@ -388,14 +392,16 @@ static void peer_take(struct peer *p) {
                 p->in->len -= p->taken;
         }
         p->taken = 0;
+        unsigned pace_ms = pipeline_pace_ms(p->owner->pipeline, clock_now_ns());
         if (p->paused)
-                peer_pause(p);
+                peer_no_room(p);
         else if (p->eof && p->mode != PEER_CLOSING) {
                 if (p->mode == PEER_FRAMES && p->in)
                         stats.frame_errors[TEL_FRAME_ERROR_SHORT]++;
                 peer_finish(p);
                 return;
-        }
+        } else if (pace_ms > 0)
+                peer_pause(p, pace_ms);
         peer_read(p);
 }
 
@@ -416,11 +422,8 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
         struct peer *p = stream->data;
         (void)buf;
         if (n == UV_ENOBUFS) {                     /* the ingest budget is spent by others: wait for it */
-                p->paused = true;
-                peer_take(p);
-                p->paused = true;
+                peer_no_room(p);
                 peer_read(p);
-                peer_pause(p);
                 return;
         }
         if (n < 0 && n != UV_EOF) {

@@ -137,21 +137,26 @@ static int zstd_run(ZSTD_DCtx *d, const uint8_t *body, size_t n, size_t max, str
         if (ZSTD_isError(left))
                 return zstd_error(left);
         for (;;) {
-                ZSTD_outBuffer to = { out->data, out->capacity, out->len };
-                size_t before = in.pos;
+                uint8_t over;                      /* at max there may yet be frames without a byte: they pass, a byte does not */
+                bool full = out->len == max;
+                ZSTD_outBuffer to = { full ? &over : out->data, full ? 1 : out->capacity, full ? 0 : out->len };
+                size_t read = in.pos, written = to.pos;
                 left = ZSTD_decompressStream(d, &to, &in);
                 if (ZSTD_isError(left))
                         return zstd_error(left);
-                bool moved = in.pos > before || to.pos > out->len;
-                out->len = to.pos;
+                if (full && to.pos > 0)
+                        return -EMSGSIZE;
+                if (!full)
+                        out->len = to.pos;
                 if (in.pos == n && left == 0)
                         return 0;                  /* at the end of a frame, and of the body; further frames begin by themselves */
-                if (out->len == out->capacity) {
+                if (in.pos == n && in.pos == read && to.pos == written)
+                        return -EBADMSG;           /* cut short */
+                if (out->len == out->capacity && out->len < max) {
                         int r = grow(out, max);
                         if (r < 0)
                                 return r;
-                } else if (in.pos == n && !moved)
-                        return -EBADMSG;           /* cut short */
+                }
         }
 }
 

@@ -19,6 +19,11 @@ static void on_refused(void *ctx, const struct http_view *view, struct http_repl
         otlp_refused(view, reply);
 }
 
+static unsigned pace_ms(void *ctx) {
+        struct otlp_http *o = ctx;
+        return pipeline_pace_ms(o->door.pipeline, clock_now_ns());
+}
+
 static void on_changed(void *ctx, const struct http_server_stats *now) {
         (void)ctx;
         stats.http_connections = now->connections;
@@ -40,7 +45,7 @@ int otlp_http_new(uv_loop_t *loop, const struct otlp_http_options *options, stru
                 .connections_max = (unsigned)from->listen.otlp_connections, .idle_ns = from->listen.otlp_idle_ns,
                 .body_max = from->listen.otlp_body_bytes, .budget = options->ingest,
         };
-        const struct http_handler handler = { .request = on_request, .refused = on_refused, .changed = on_changed, .ctx = o };
+        const struct http_handler handler = { .request = on_request, .refused = on_refused, .changed = on_changed, .pace_ms = pace_ms, .ctx = o };
         int r = http_server_new(loop, &http, &handler, &o->server, reterr);
         if (r < 0) {
                 free(o);

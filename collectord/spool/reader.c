@@ -290,6 +290,8 @@ void reader_settle(struct reader *r, struct batch *b, const struct settlement *s
         l->rejected += s->rejected;
         l->filtered += s->filtered;
         l->dropped[s->reason] += s->dropped;
+        if (s->dropped && r->failed_since_ns)
+                r->dropping_until = r->spools->of[r->signal].visible;
         settle_loss(r, b, s->dropped, s->reason, s->text, now_ns);
         settle_loss(r, b, s->rejected, DROP_REJECTED, s->text, now_ns);
         assert(r->spools->in_flight_bytes >= b->bytes);

@@ -258,6 +258,15 @@ void spool_abort(struct spools *s) {
 
 /* ---- Looking ---- */
 
+size_t spools_lag(const struct spools *s, uint64_t now_ns) {
+        size_t lag = 0;
+        for (size_t i = 0; i < TEL_SIGNALS; i++)
+                for (const struct reader *r = s->of[i].readers; r; r = r->next)
+                        if (r->waiting_bytes > lag && reader_keeps_up(r, now_ns) && reader_state(r) == READER_FLOWING)
+                                lag = r->waiting_bytes;
+        return lag;
+}
+
 int spool_walk(const struct spools *s, enum tel_signal signal, uint64_t from, spool_walk_fn fn, void *ctx) {
         const struct spool *spool = &s->of[signal];
         for (const struct segment *seg = spool->head; seg; seg = seg->next) {

@@ -45,6 +45,9 @@ void spool_abort(struct spools *s);
 /* Gives back history that is over its bound. Called when a reader moved. */
 void spools_collect(struct spools *s);
 
+/* Bytes waiting for the reader that is farthest behind, of those that keep up: how much faster records come in than they go out. */
+size_t spools_lag(const struct spools *s, uint64_t now_ns);
+
 /* Walking what lies in a spool: calls fn with every record whose sequence is at least from, oldest first, until fn answers other than 0, which
  * is returned. fn must not append or settle; the record is borrowed for the call. */
 typedef int (*spool_walk_fn)(void *ctx, const struct record *record);

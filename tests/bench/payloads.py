@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 # SPDX-License-Identifier: Apache-2.0
-"""Write realistic OTLP requests for load: 32 variants of each signal, {traces,logs,metrics}-N-KK.pb. usage: gen_payloads.py DIR N"""
+"""Write realistic OTLP requests for load: 32 variants of each signal, {traces,logs,metrics}-N-KK.pb. usage: payloads.py DIR N"""
 import os, random, sys, time
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest

@@ -20,6 +20,7 @@ static int space(void *ctx, const struct tel_otlp_record *record, uint8_t **ret)
         return 0;
 }
 
+int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         static struct out first, again;
         static uint8_t wire[2][64];

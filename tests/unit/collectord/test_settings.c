@@ -264,7 +264,7 @@ static void test_destination_errors(void **state) {
                 { "\"batch\": {\"max_items\": 999}", "2:11: key 'destinations.a.batch.max_items': 999 is less than batch.items, 1000" },
                 { "\"batch\": {\"max_bytes\": \"17MB\"}", "2:11: key 'destinations.a.batch.max_bytes': 17MB is more than buffer.egress, 16MB" },
                 { "\"batch\": {\"timeout\": \"soon\"}", "2:11: key 'destinations.a.batch.timeout': expected a duration like \"15s\" or \"default\", got \"soon\"" },
-                { "\"retry\": {\"max\": \"4s\"}", "2:11: key 'destinations.a.retry.max': 4s is less than retry.initial, 5s" },
+                { "\"retry\": {\"initial\": \"5s\", \"max\": \"4s\"}", "2:28: key 'destinations.a.retry.max': 4s is less than retry.initial, 5s" },
                 { "\"drop\": [{\"resource\": \"x\"}]", "2:10: key 'destinations.a.drop[0].equals': expected a string, got nothing" },
                 { "\"drop\": [{\"resource\": \"\", \"equals\": \"\"}]", "2:11: key 'destinations.a.drop[0].resource': expected the name of a resource attribute, got \"\"" },
         };
