@@ -274,7 +274,7 @@ static void on_answer(void *ctx, const struct transfer_result *r) {
                 on_sent(s, r, now);
                 break;
         case OUTCOME_RETRY:
-                s->heard = s->heard || (r->wire_bytes > 0 && r->status == 0);  /* an answer of 503 says it was not taken */
+                s->heard = s->heard || (r->wire_bytes > 0 && r->status < 300); /* an answer of 503 says it was not taken; half a 200 does not */
                 on_failed(s, r->text, r->retry_after_ns, now);
                 break;
         case OUTCOME_SPLIT:
@@ -479,6 +479,7 @@ static void lane_cancel(struct lane *l) {
                 if (s->state == SHIPMENT_SENDING) {
                         transfer_cancel(s->transfer);
                         s->transfer = NULL;
+                        s->heard = true;
                         shipment_step(s, SHIPMENT_ON_CANCEL);
                         l->sending--;
                 }

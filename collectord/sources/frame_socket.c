@@ -354,6 +354,8 @@ static bool take_line(struct peer *p) {
 
 static void on_timer(uv_timer_t *timer) {
         struct frame_socket *f = tel_container_of(timer, struct frame_socket, timer);
+        if (f->closing)
+                return;
         for (struct peer *p = f->peers, *next; p; p = next) {
                 next = p->next;
                 if (p->paused)
@@ -443,7 +445,7 @@ static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
 static void peer_read(struct peer *p) {
         if (uv_is_closing((uv_handle_t *)&p->pipe))
                 return;
-        bool want = p->mode != PEER_CLOSING && !p->eof && !p->paused &&
+        bool want = !p->owner->closing && p->mode != PEER_CLOSING && !p->eof && !p->paused &&
                     uv_stream_get_write_queue_size((uv_stream_t *)&p->pipe) < WRITE_QUEUE_MAX;
         if (want == p->reading)
                 return;
@@ -619,6 +621,10 @@ void frame_socket_quiesce(struct frame_socket *f) {
         if (f->own_path)
                 unlink(f->path);
         uv_close((uv_handle_t *)&f->listener, listener_closed);
+        /* A frame that is not acknowledged stays with its producer: better than one that was, and is too late for the last request out. */
+        f->closing = true;
+        for (struct peer *p = f->peers; p; p = p->next)
+                peer_read(p);
 }
 
 struct frame_socket *frame_socket_free(struct frame_socket *f) {

@@ -83,8 +83,8 @@ static int gzip_inflate(const uint8_t *body, size_t n, size_t max, struct tel_bu
         if (n < GZIP_MEMBER_MIN)
                 return -EBADMSG;
         size_t guess = tel_le32_get(body + n - 4); /* ISIZE, modulo 2^32: nearly always the truth, but only a claim */
-        if (guess > max)
-                return -EMSGSIZE;
+        if (guess > max && guess <= n * DEFLATE_RATIO_MAX)
+                return -EMSGSIZE;                  /* a claim that no deflate stream of n bytes can keep is damage, and found as such */
         int r = output_new(TEL_MIN(guess, n * DEFLATE_RATIO_MAX), max, budget, &out);
         if (r < 0)
                 return r;

@@ -39,7 +39,7 @@ int otlp_http_new(uv_loop_t *loop, const struct otlp_http_options *options, stru
                 strcpy(reterr, "listen otlp_http: not enough memory");
                 return -ENOMEM;
         }
-        o->door = (struct otlp_door){ .pipeline = options->pipeline, .ingest = options->ingest, .body_max = from->listen.otlp_body_bytes };
+        o->door = (struct otlp_door){ .pipeline = options->pipeline, .body_max = from->listen.otlp_body_bytes };
         const struct http_settings http = {
                 .name = "otlp_http", .address = from->listen.otlp_http, .fd = options->fd,
                 .connections_max = (unsigned)from->listen.otlp_connections, .idle_ns = from->listen.otlp_idle_ns,

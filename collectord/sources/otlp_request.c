@@ -49,7 +49,6 @@ struct call {
         uint64_t now_ns;
         enum tel_signal signal;                    /* TEL_SIGNALS: another path */
         enum encoding encoding;                    /* of the request as far as it is known, and of the answer */
-        size_t others;                             /* bytes of the ingest budget that other requests hold */
 };
 
 static enum tel_signal signal_of(const char *path) {
@@ -168,12 +167,10 @@ static void fail(const struct call *c, unsigned status, const char *message) {
                 stats.receiver[TRANSPORT_HTTP][c->signal].refused++;
 }
 
-/* No memory for a step in between. When nobody else holds any, coming back would not help. */
-static void fail_memory(const struct call *c, int r) {
-        if (r == -ENOBUFS && c->others == 0)
-                fail(c, 413, "the body, unpacked, is larger than buffer.ingest");
-        else
-                fail(c, 503, "too much in receipt: come back");
+/* What a body becomes on its way (unpacked, and from JSON) is not charged to the ingest budget: requests are answered one after the other, so there is one
+ * of each at any time, and body_max bounds it. Charged, a large body would have to fit twice into the budget that receives it. */
+static void fail_memory(const struct call *c) {
+        fail(c, 503, "not enough memory: come back");
 }
 
 static void submit(const struct call *c, const uint8_t *body, size_t n) {
@@ -194,8 +191,8 @@ static void submit(const struct call *c, const uint8_t *body, size_t n) {
 
 static void submit_json(const struct call *c, const uint8_t *text, size_t n, struct tel_buf **owner) {
         char error[TEL_OTLP_ERROR_MAX] = "";
-        TEL_CLEANUP(tel_buf_unrefp) struct tel_buf *out = tel_buf_new(c->door->ingest, 0);
-        int r = out ? tel_otlp_from_json(c->signal, (const char *)text, n, out, c->door->body_max, error) : -ENOBUFS;
+        TEL_CLEANUP(tel_buf_unrefp) struct tel_buf *out = tel_buf_new(NULL, 0);
+        int r = out ? tel_otlp_from_json(c->signal, (const char *)text, n, out, c->door->body_max, error) : -ENOMEM;
         *owner = tel_buf_unref(*owner);            /* text is done with */
         if (r == 0)
                 submit(c, out->data, out->len);
@@ -204,7 +201,7 @@ static void submit_json(const struct call *c, const uint8_t *text, size_t n, str
         else if (r == -EMSGSIZE)
                 fail(c, 413, "the body is too large");
         else
-                fail_memory(c, r);
+                fail_memory(c);
 }
 
 /* n bytes that are no longer compressed; owner holds them, or NULL when the view does. */
@@ -235,7 +232,7 @@ static void on_body(struct call *c, const uint8_t *body, size_t n) {
                 on_plain(c, body, n, &plain);
                 return;
         }
-        int r = inflate_body(coding, body, n, c->door->body_max, c->door->ingest, &plain);
+        int r = inflate_body(coding, body, n, c->door->body_max, NULL, &plain);
         if (r == 0)
                 on_plain(c, plain->data, plain->len, &plain);
         else if (r == -EBADMSG)
@@ -243,15 +240,13 @@ static void on_body(struct call *c, const uint8_t *body, size_t n) {
         else if (r == -EMSGSIZE)
                 fail(c, 413, "the body is too large once it is unpacked");
         else
-                fail_memory(c, r);
+                fail_memory(c);
 }
 
 void otlp_request(struct otlp_door *door, const struct http_view *view, uint64_t now_ns, struct http_reply *reply) {
         struct call c = { .door = door, .view = view, .reply = reply, .now_ns = now_ns, .signal = signal_of(view->path),
                           .encoding = encoding_of_type(view->content_type) };
         const struct tel_buf *body = view->body;
-        size_t own = body && body->budget == door->ingest ? sizeof(*body) + body->capacity : 0;
-        c.others = door->ingest->used - TEL_MIN(own, door->ingest->used);
         if (c.signal == TEL_SIGNALS)
                 fail(&c, 404, "expected /v1/traces, /v1/metrics or /v1/logs");
         else if (strcmp(view->method, "POST") != 0) {

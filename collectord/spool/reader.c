@@ -133,17 +133,18 @@ void reader_trim(struct reader *r, const struct segment *segment, uint64_t now_n
         reader_lost(r, &loss, DROP_BUFFER_FULL, NULL, now_ns);
 }
 
-/* Drops from the position on until within max_lag.bytes. */
+/* Drops from the position on until within max_lag.bytes. A burst is no lag: a reader that does not fail has a moment to take it. */
 void reader_enforce_lag(struct reader *r, uint64_t now_ns) {
         struct loss loss = { 0 };
         struct record *record;
-        if (r->settings.max_lag_bytes && r->waiting_bytes > r->settings.max_lag_bytes) {
-                while (r->waiting_bytes > r->settings.max_lag_bytes && (record = reader_next(r)))
-                        reader_drop(r, record, DROP_MAX_LAG, &loss);
-                if (reader_failed_since_ns(r))
-                        r->dropping_until = r->spools->of[r->signal].visible;
-                reader_lost(r, &loss, DROP_MAX_LAG, NULL, now_ns);
-        }
+        if (r->settings.max_lag_bytes == 0 || r->waiting_bytes <= r->settings.max_lag_bytes)
+                return;
+        if (!r->failed_since_ns && tel_add_sat(reader_oldest_ns(r), READER_BURST_NS) >= now_ns)
+                return;
+        while (r->waiting_bytes > r->settings.max_lag_bytes && (record = reader_next(r)))
+                reader_drop(r, record, DROP_MAX_LAG, &loss);
+        r->dropping_until = r->spools->of[r->signal].visible;
+        reader_lost(r, &loss, DROP_MAX_LAG, NULL, now_ns);
 }
 
 static void expire(struct reader *r, uint64_t limit_ns, enum drop_reason reason, uint64_t now_ns) {

@@ -5,6 +5,7 @@
 #include "collectord/spool/spool.h"
 
 #define READER_KEEPS_UP_NS (30 * TEL_NS_PER_S)     /* a reader that does not fail keeps up while its oldest waiting record is younger */
+#define READER_BURST_NS (2 * TEL_NS_PER_S)         /* so long a reader that does not fail may be over max_lag.bytes: one large request, not a lag */
 #define READER_IN_FLIGHT_PART 10                   /* of the budget, at most one part in so many may be in flight, because that cannot be trimmed */
 #define BATCH_RECORDS_MAX 4096                     /* of one request: bounds its list when records are tiny */
 

@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         static const char *const codings[] = { NULL, NULL, "gzip", NULL };
         struct pipeline pipeline = { 0 };
         struct tel_budget ingest = { .limit = 8 * BODY_MAX };
-        struct otlp_door door = { .pipeline = &pipeline, .ingest = &ingest, .body_max = BODY_MAX };
+        struct otlp_door door = { .pipeline = &pipeline, .body_max = BODY_MAX };
         struct http_reply reply = { 0 };
         struct seen seen = { 0 };
         char *keys[] = { "k" }, *values[] = { "v" };

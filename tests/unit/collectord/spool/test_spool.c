@@ -261,6 +261,10 @@ static void test_bounds(void **state) {
                 assert_int_equal(append(s, TEL_LOGS, 100, 1, SOURCE_OTLP, start_ns), 0);
         assert_int_equal(append(s, TEL_LOGS, 100, 4, SOURCE_FRAMES, start_ns), 0);
         const struct ledger *l = reader_ledger(r);
+        reader_expire(r, start_ns + READER_BURST_NS);
+        assert_int_equal(l->waiting, 15);          /* a burst, and it does not fail */
+        reader_failed(r, start_ns);
+        reader_expire(r, start_ns);
         assert_int_equal(l->dropped[DROP_MAX_LAG], 5);
         assert_int_equal(l->filtered, 4);
         assert_int_equal(l->waiting, 10);
