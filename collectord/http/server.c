@@ -210,6 +210,16 @@ static enum MHD_Result on_head(struct connection *c, const char *method, const c
         return answer(c, &reply);
 }
 
+/* MHD reads once for an edge of epoll: when a peer ends its side right behind its request, both come with one edge and the end stays unseen.
+ * This makes another edge. What is left in MHD's buffer is served before it reads again. */
+static void half_closed_check(struct connection *c) {
+        char byte;
+        if (!c->half_closed && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+                c->half_closed = true;
+                shutdown(c->fd, SHUT_RD);
+        }
+}
+
 static enum MHD_Result on_body(struct connection *c, const char *bytes, size_t n) {
         const struct http_settings *settings = &c->server->settings;
         c->progress_ns = now_of(c->server);
@@ -218,8 +228,11 @@ static enum MHD_Result on_body(struct connection *c, const char *bytes, size_t n
                         c->body = tel_buf_new(settings->budget, 0);
                 /* The bound is what will come when that is known, so doubling ends at exactly that. */
                 int r = c->body ? tel_buf_append(c->body, bytes, n, TEL_MIN(c->length, settings->body_max)) : -ENOBUFS;
-                if (r == 0)
+                if (r == 0) {
+                        if (c->body->len < c->length)  /* a peer that left with its last bytes would be waited for */
+                                half_closed_check(c);
                         return MHD_YES;
+                }
                 c->refused = r == -EMSGSIZE ? MHD_HTTP_CONTENT_TOO_LARGE : MHD_HTTP_SERVICE_UNAVAILABLE;
                 c->body = tel_buf_unref(c->body);
         }
@@ -283,16 +296,6 @@ static void request_done(struct connection *c) {
         c->method = c->path = NULL;
         c->length = c->dropped = 0;
         c->refused = 0;
-}
-
-/* MHD reads once for an edge of epoll: when a peer ends its side right behind its request, both come with one edge and the end stays unseen.
- * This makes another edge. What is left in MHD's buffer is served before it reads again. */
-static void half_closed_check(struct connection *c) {
-        char byte;
-        if (!c->half_closed && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
-                c->half_closed = true;
-                shutdown(c->fd, SHUT_RD);
-        }
 }
 
 static void on_completed(void *ctx, struct MHD_Connection *mhd, void **request, enum MHD_RequestTerminationCode why) {

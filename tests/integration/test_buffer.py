@@ -40,6 +40,7 @@ def test_an_outage_that_fits_loses_nothing_and_drains_oldest_first(collectord, h
     names = [f"n {i}" for i in range(10_000)]
     fill(d, names[:20])
     hub.wait(lambda s: s.items() == 20)
+    d.wait_drained()                               # its answer has come too
     hub.down()
     fill(d, names[20:])
     row = d.ledger()["hub", "logs"]
@@ -104,6 +105,7 @@ def test_a_full_buffer_gives_up_the_oldest_and_says_exactly_which(collectord, hu
     d = collectord({**document(hub=remote(hub, in_flight=1, batch={"timeout": "0s", "max_bytes": "16KiB"})), "buffer": {"memory": "3MB", "history": "0"}})
     fill(d, [f"n {i}" for i in range(20)])
     hub.wait(lambda s: s.items() == 20)
+    d.wait_drained()                               # its answer has come too
     hub.down()
     fill(d, [f"n {i}" for i in range(20, 10_000)])
     d.wait_state("hub", "DROPPING")

@@ -189,6 +189,14 @@ def test_a_damaged_compressed_body_is_400(d, coding, spoil):
     assert not d.consumer.received()
 
 
+@pytest.mark.row("COL-OTLP-05")
+def test_a_gzip_body_that_was_cut_is_400_whatever_its_last_bytes_claim(d):
+    """The last four bytes of gzip are the size; of a body that was cut they are any four."""
+    whole = gzip.compress(otlp.logs(["x"], pad=200_000).SerializeToString())
+    answer = d.post("logs", whole[:100_000] + (40_000_000).to_bytes(4, "little"), headers={"Content-Encoding": "gzip"}, expect=None)
+    assert answer.status == 400, answer
+
+
 # ---- sizes ----
 
 @pytest.mark.row("COL-OTLP-06")

@@ -169,7 +169,7 @@ enum { NATIVE_GOOD, NATIVE_BAD, NATIVE_SKIP };
 /* In a child with a /run of its own: plays the journal and looks at what it is sent. */
 static int native_child(void) {
         struct sockaddr_un a = { .sun_family = AF_UNIX, .sun_path = "/run/systemd/journal/socket" };
-        if ((unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) || mount("none", "/", NULL, MS_REC | MS_PRIVATE, NULL) < 0 ||
+        if ((unshare(CLONE_NEWNS) < 0 && unshare(CLONE_NEWUSER | CLONE_NEWNS) < 0) || mount("none", "/", "", MS_REC | MS_PRIVATE, NULL) < 0 ||
             mount("none", "/run", "tmpfs", 0, NULL) < 0)
                 return NATIVE_SKIP;
         int s = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
