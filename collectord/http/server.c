@@ -14,6 +14,7 @@
 
 enum { ACCEPT_BURST = 16 };                        /* connections in one turn of the loop, then the others have theirs */
 enum { RUNS_MAX = 16 };                            /* MHD_run() in one turn: each reads up to half a pool from every connection that has bytes */
+#define LOOK_NS (2 * TEL_NS_PER_S)                 /* a whole head comes at once; what has not come by then is looked at */
 enum { RETRY_AFTER_S = 1 };                        /* memory comes back as fast as bodies are handled */
 
 enum phase {
@@ -32,6 +33,7 @@ struct connection {
         enum phase phase;
         uint64_t since_ns;                         /* when the wait for its peer began: IDLE and FRESH, or HEAD (BODY keeps it) */
         uint64_t progress_ns;                      /* the last time it was seen to move */
+        uint64_t look_ns;                          /* when to look whether a peer that sent no whole head has left; 0: not again */
         bool over;                                 /* over the limit: told 503, then closed */
         bool dying;                                /* shut down; MHD closes it in its next run */
         bool linger;                               /* answered before the request was whole */
@@ -79,6 +81,8 @@ static uint64_t now_of(const struct http_server *s) {
  * line; a connection kept alive may send its first byte just before MHD would close it, hence twice. */
 static uint64_t deadline_of(const struct connection *c) {
         uint64_t idle = c->server->settings.idle_ns;
+        if (c->look_ns)
+                return c->look_ns;
         switch (c->phase) {
         case PHASE_FRESH: case PHASE_HEAD: case PHASE_BODY:
                 return tel_add_sat(c->since_ns, idle);
@@ -94,6 +98,7 @@ static void phase_set(struct connection *c, enum phase phase) {
         struct http_server *s = c->server;
         c->phase = phase;
         c->progress_ns = now_of(s);
+        c->look_ns = phase == PHASE_FRESH || phase == PHASE_HEAD ? c->progress_ns + TEL_MIN(LOOK_NS, s->settings.idle_ns / 2) : 0;
         if (phase != PHASE_BODY)                   /* a request has one deadline from its first byte to its last */
                 c->since_ns = c->progress_ns;
         uint64_t deadline = deadline_of(c);
@@ -106,6 +111,16 @@ static void connection_shutdown(struct connection *c) {
         c->dying = true;
         c->server->dying++;
         shutdown(c->fd, SHUT_RDWR);
+}
+
+/* MHD reads once for an edge of epoll: when a peer ends its side right behind its request, both come with one edge and the end stays unseen.
+ * This makes another edge. What is left in MHD's buffer is served before it reads again. */
+static void half_closed_check(struct connection *c) {
+        char byte;
+        if (!c->half_closed && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
+                c->half_closed = true;
+                shutdown(c->fd, SHUT_RD);
+        }
 }
 
 /* ---- Answers ---- */
@@ -124,14 +139,14 @@ static enum MHD_Result answer(struct connection *c, struct http_reply *reply) {
         struct tel_buf *b = TEL_TAKE(reply->body);
         struct MHD_Response *response = NULL;
         char retry[16];
-        if (b && b->len > 0)
-                response = MHD_create_response_from_buffer_with_free_callback_cls(b->len, b->data, on_body_sent, b);
-        if (!response)
+        if (b && b->len == 0)
+                b = tel_buf_unref(b);
+        response = b ? MHD_create_response_from_buffer_with_free_callback_cls(b->len, b->data, on_body_sent, b)
+                     : MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
+        if (!response) {
                 tel_buf_unref(b);
-        if (!b || b->len == 0)
-                response = MHD_create_response_from_buffer(0, NULL, MHD_RESPMEM_PERSISTENT);
-        if (!response)
                 return MHD_NO;
+        }
         bool close_it = reply->close || c->over || s->fd < 0;
         bool ok = header_add(response, MHD_HTTP_HEADER_CONTENT_TYPE, reply->content_type) &&
                   header_add(response, MHD_HTTP_HEADER_ALLOW, reply->allow) &&
@@ -208,16 +223,6 @@ static enum MHD_Result on_head(struct connection *c, const char *method, const c
         c->linger = c->length > 0;
         struct http_reply reply = refusal(c, status);
         return answer(c, &reply);
-}
-
-/* MHD reads once for an edge of epoll: when a peer ends its side right behind its request, both come with one edge and the end stays unseen.
- * This makes another edge. What is left in MHD's buffer is served before it reads again. */
-static void half_closed_check(struct connection *c) {
-        char byte;
-        if (!c->half_closed && recv(c->fd, &byte, 1, MSG_PEEK | MSG_DONTWAIT) == 0) {
-                c->half_closed = true;
-                shutdown(c->fd, SHUT_RD);
-        }
 }
 
 static enum MHD_Result on_body(struct connection *c, const char *bytes, size_t n) {
@@ -386,6 +391,10 @@ static bool evict(struct http_server *s) {
 static void sweep(struct http_server *s, uint64_t now_ns) {
         s->sweep_ns = 0;
         for (struct connection *c = s->first; c; c = c->next) {
+                if (c->look_ns && c->look_ns <= now_ns) {
+                        c->look_ns = 0;
+                        half_closed_check(c);
+                }
                 uint64_t deadline = c->dying ? UINT64_MAX : deadline_of(c);
                 if (deadline <= now_ns) {
                         if (c->phase == PHASE_HEAD || c->phase == PHASE_BODY)      /* who has asked nothing is told nothing */

@@ -1,4 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
+#include <isa-l/igzip_lib.h>
 #include <libdeflate.h>
 #include <strings.h>
 #include <zstd.h>
@@ -78,14 +79,37 @@ static int member_inflate(deflate_fn fn, struct libdeflate_decompressor *d, cons
         }
 }
 
+/* The first member claims to be larger than max. Unpacks it into a window that is thrown away, to tell a bomb (-EMSGSIZE) from a damaged or cut body
+ * (-EBADMSG), whose last bytes claim anything; 0 when neither. Costs no memory and at most the time of max bytes. */
+static int gzip_measure(const uint8_t *body, size_t n, size_t max) {
+        uint8_t window[64 << 10];
+        struct inflate_state state;
+        isal_inflate_init(&state);
+        state.crc_flag = ISAL_GZIP;
+        state.next_in = (uint8_t *)body;           /* only read: the interface lacks a const */
+        state.avail_in = (uint32_t)n;
+        while (state.block_state != ISAL_BLOCK_FINISH) {
+                state.next_out = window;
+                state.avail_out = sizeof(window);
+                if (isal_inflate(&state) != ISAL_DECOMP_OK || (state.avail_in == 0 && state.avail_out == sizeof(window)))
+                        return -EBADMSG;
+                if (state.total_out > max)
+                        return -EMSGSIZE;
+                if (state.avail_in == 0 && state.avail_out > 0 && state.block_state != ISAL_BLOCK_FINISH)
+                        return -EBADMSG;           /* cut short */
+        }
+        return 0;
+}
+
 static int gzip_inflate(const uint8_t *body, size_t n, size_t max, struct tel_budget *budget, struct tel_buf **ret) {
         TEL_CLEANUP(tel_buf_unrefp) struct tel_buf *out = NULL;
         if (n < GZIP_MEMBER_MIN)
                 return -EBADMSG;
         size_t guess = tel_le32_get(body + n - 4); /* ISIZE, modulo 2^32: nearly always the truth, but only a claim */
-        if (guess > max && guess <= n * DEFLATE_RATIO_MAX)
-                return -EMSGSIZE;                  /* a claim that no deflate stream of n bytes can keep is damage, and found as such */
-        int r = output_new(TEL_MIN(guess, n * DEFLATE_RATIO_MAX), max, budget, &out);
+        int r = guess > max ? gzip_measure(body, n, max) : 0;
+        if (r < 0)
+                return r;
+        r = output_new(guess <= max ? TEL_MIN(guess, n * DEFLATE_RATIO_MAX) : n * FIRST_GUESS, max, budget, &out);
         if (r < 0)
                 return r;
         struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();

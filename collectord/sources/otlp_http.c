@@ -7,10 +7,16 @@
 struct otlp_http {
         struct http_server *server;
         struct otlp_door door;
+        bool quiet;                                /* stopping: what would be taken now could be too late to be sent */
 };
 
 static void on_request(void *ctx, const struct http_view *view, struct http_reply *reply) {
         struct otlp_http *o = ctx;
+        if (o->quiet) {
+                *reply = (struct http_reply){ .status = 503, .retry_after_s = 1, .close = true };
+                otlp_refused(view, reply);
+                return;
+        }
         otlp_request(&o->door, view, clock_now_ns(), reply);
 }
 
@@ -66,6 +72,9 @@ unsigned otlp_http_connections(const struct otlp_http *o) {
 }
 
 void otlp_http_quiesce(struct otlp_http *o) {
+        if (!o)
+                return;
+        o->quiet = true;
         http_server_quiesce(o->server);
 }
 

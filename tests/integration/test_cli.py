@@ -366,7 +366,6 @@ def test_systemd_socket_activate_starts_it_at_the_first_connection(collectord, c
 
 # ---- bad days ----
 
-@pytest.mark.row("COL-OTLP-12")
 def test_out_of_descriptors_is_said_once_and_survived(collectord, consumer):
     d = collectord(document(local=local(consumer)))
     d.post("logs", otlp.logs(["before"]))
@@ -401,7 +400,7 @@ def test_out_of_descriptors_is_said_once_and_survived(collectord, consumer):
     assert len(said) <= 4, said
 
 
-@pytest.mark.row("GEN-12", "COL-SVC-03")
+@pytest.mark.row("COL-SVC-03")
 def test_it_is_ready_within_a_second(collectord):
     begun = time.monotonic()
     collectord(document(nowhere={"url": "http://10.255.255.1:4318"}))

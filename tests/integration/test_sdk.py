@@ -43,7 +43,7 @@ def flat(requests, signal):
     return found
 
 
-@pytest.mark.row("COL-OTLP-01", "COL-OTLP-02", "COL-OTLP-10", "COL-LOC-01", "COL-K8S-01", "COL-OTLP-09", "COL-ID-04")
+@pytest.mark.row("COL-OTLP-01", "COL-OTLP-02", "COL-OTLP-10", "COL-LOC-01", "COL-K8S-01", "COL-ID-04")
 @pytest.mark.parametrize("compression", ["none", "gzip"])
 def test_a_stock_sdk_reaches_both_receivers_unchanged(collectord, hub, consumer, tmp_path, compression):
     d = collectord(document(local=local(consumer), hub=remote(hub)))

@@ -67,7 +67,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         struct otlp_door door = { .pipeline = &pipeline, .body_max = BODY_MAX };
         struct http_reply reply = { 0 };
         struct seen seen = { 0 };
-        char *keys[] = { "k" }, *values[] = { "v" };
+        char key[] = "k", value[] = "v", *keys[] = { key }, *values[] = { value };
         if (n < 1 || n > BODY_MAX)
                 return 0;
         enum tel_signal signal = data[0] % 3;
