@@ -139,13 +139,21 @@ static void log_bound(const char *name, const char *address) {
         tel_log(TEL_LOG_INFO, "listening", { "listener", name }, { "address", address });
 }
 
+/* The document may leave the port to the system. */
+static void log_bound_port(const char *name, const char *address, uint16_t port) {
+        char host[256], bound[300];
+        uint16_t configured;
+        bool v6 = settings_address(address, host, sizeof(host), &configured) == 0 && strchr(host, ':');
+        log_bound(name, TEL_LOGF(bound, "%s%s%s:%u", v6 ? "[" : "", host, v6 ? "]" : "", port));
+}
+
 static int open_otlp(struct daemon *d, char *reterr) {
         struct otlp_http_options options = { .settings = &d->settings, .fd = d->private->fds[LISTEN_OTLP_HTTP], .pipeline = &d->pipeline, .ingest = &d->ingest };
         if (!*d->settings.listen.otlp_http && options.fd < 0)
                 return 0;
         int r = otlp_http_new(&d->loop, &options, &d->otlp_http, reterr);
         if (r == 0)
-                log_bound("otlp_http", d->settings.listen.otlp_http);
+                log_bound_port("otlp_http", d->settings.listen.otlp_http, otlp_http_port(d->otlp_http));
         return r;
 }
 
@@ -154,7 +162,7 @@ static int open_web(struct daemon *d, char *reterr) {
                 return 0;
         int r = web_new(d, d->settings.listen.web, d->private->fds[LISTEN_WEB], &d->web, reterr);
         if (r == 0)
-                log_bound("web", d->settings.listen.web);
+                log_bound_port("web", d->settings.listen.web, web_port(d->web));
         return r;
 }
 

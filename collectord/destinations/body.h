@@ -11,6 +11,7 @@ struct body {
         size_t n;
         size_t bytes;                              /* sum of the pieces */
         size_t raw_bytes;                          /* before compression */
+        uint8_t *heads;                            /* heap; heads that merging wrote, pieces may lie in it */
         struct tel_buf *own;                       /* NULL: the pieces lie in the batch */
         const char *content_type;                  /* constants */
         const char *content_encoding;              /* NULL: none */

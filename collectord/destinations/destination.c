@@ -91,6 +91,14 @@ struct destinations {
 
 static void lane_pump(struct lane *l);
 
+/* For log lines: a destination may have URLs for single signals only. */
+static const char *shown_url(const struct destination_settings *d) {
+        for (enum tel_signal s = 0; !*d->url && s < TEL_SIGNALS; s++)
+                if (d->urls[s] && *d->urls[s])
+                        return d->urls[s];
+        return d->url;
+}
+
 /* ---- States ---- */
 
 static void shipment_step(struct shipment *s, enum shipment_event event) {     /* the only writer of s->state */
@@ -108,7 +116,7 @@ static void lane_show_state(struct lane *l) {
         tel_log(bad ? TEL_LOG_WARN : TEL_LOG_INFO, "destination state", { "destination", l->destination->name },
                 { "signal", tel_signal_name(l->signal) }, { "from", reader_state_name(l->shown) }, { "to", reader_state_name(now) },
                 { "waiting", TEL_LOGF(waiting, "%llu", (unsigned long long)reader_ledger(l->reader)->waiting) },
-                { bad ? "err" : "url", bad ? l->stats.last_error : l->destination->settings->url });
+                { bad ? "err" : "url", bad ? l->stats.last_error : shown_url(l->destination->settings) });
         l->shown = now;
         if (l->destination->all->options.state_changed)
                 l->destination->all->options.state_changed(l->destination->all->options.ctx);
@@ -187,7 +195,7 @@ static void on_failed(struct shipment *s, const char *text, uint64_t after_ns, u
         l->retry.max_ns = d->retry.max_ns;
         retry_failed(&l->retry, now, after_ns, random);
         tel_log_repeated(&l->failed_log, now, TEL_LOG_WARN, "sending failed, will retry", { "destination", l->destination->name },
-                         { "signal", tel_signal_name(l->signal) }, { "url", d->url }, { "err", text });
+                         { "signal", tel_signal_name(l->signal) }, { "url", shown_url(d) }, { "err", text });
         l->stopped = l->destination->all->flushed != NULL;
         if (d->retry.give_up_ns != SETTINGS_NEVER && tel_add_sat(s->first_ns, d->retry.give_up_ns) <= now)
                 shipment_drop(s, DROP_GIVE_UP, text);
@@ -204,7 +212,7 @@ static void on_refused(struct shipment *s, enum drop_reason reason, const struct
         snprintf(text, sizeof(text), "%s%s%.*s", r->text, printable ? ": " : "", (int)printable, (const char *)r->answer);
         note_failure(l, r->text, now);
         tel_log_repeated(&l->refused_log, now, TEL_LOG_ERROR, "refused, dropping data", { "destination", l->destination->name },
-                         { "signal", tel_signal_name(l->signal) }, { "url", l->destination->settings->url },
+                         { "signal", tel_signal_name(l->signal) }, { "url", shown_url(l->destination->settings) },
                          { "items", TEL_LOGF(items, "%llu", (unsigned long long)s->batch->items) }, { "err", text });
         retry_succeeded(&l->retry);
         shipment_drop(s, reason, text);
@@ -522,9 +530,9 @@ static void on_probe(void *ctx, const struct transfer_result *r) {
         struct destination *d = ctx;
         d->probe = NULL;
         if (r->outcome == OUTCOME_SENT)
-                tel_log(TEL_LOG_INFO, "connection test ok", { "destination", d->name }, { "url", d->settings->url });
+                tel_log(TEL_LOG_INFO, "connection test ok", { "destination", d->name }, { "url", shown_url(d->settings) });
         else
-                tel_log(TEL_LOG_WARN, "connection test failed", { "destination", d->name }, { "url", d->settings->url }, { "err", r->text });
+                tel_log(TEL_LOG_WARN, "connection test failed", { "destination", d->name }, { "url", shown_url(d->settings) }, { "err", r->text });
 }
 
 static void destination_probe(struct destination *d) {
@@ -690,13 +698,15 @@ void destinations_flush(struct destinations *ds, void (*done)(void *ctx), void *
 uint64_t destinations_give_up(struct destinations *ds) {
         uint64_t items = 0;
         ds->flushed = NULL;
-        for (struct destination *d = ds->first; d; d = d->next)
+        for (struct destination *d = ds->first; d; d = d->next) {
+                destination_cancel_probe(d);
                 for (enum tel_signal s = 0; s < TEL_SIGNALS; s++)
                         if (d->lanes[s]) {
                                 const struct ledger *l = reader_ledger(d->lanes[s]->reader);
                                 items += l->waiting + l->in_flight;
                                 d->lanes[s] = lane_free(d->lanes[s], DROP_STOP);
                         }
+        }
         return items;
 }
 

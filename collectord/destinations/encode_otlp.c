@@ -3,6 +3,7 @@
 #include <stdio.h>
 
 #include "collectord/destinations/encode_otlp.h"
+#include "collectord/destinations/merge_otlp.h"
 #include "libtelemetry/cursor.h"
 #include "libtelemetry/otlp.h"
 #include "libtelemetry/otlp_json.h"
@@ -25,6 +26,7 @@ struct encoder {
 
 void body_done(struct body *b) {
         free(b->pieces);
+        free(b->heads);
         tel_buf_unref(b->own);
         *b = (struct body){ 0 };
 }
@@ -208,6 +210,8 @@ int encode_otlp(struct encoder *e, const struct destination_settings *settings, 
                 r = batch->own ? body_add(&b, settings, signal, batch->own->data, batch->own->len)
                                : body_add(&b, settings, signal, record->body, record->body_bytes);
         }
+        if (r == 0)
+                r = merge_otlp(&b);
         b.items = batch->items - b.filtered;
         b.raw_bytes = b.bytes;
         if (r == 0 && b.bytes > 0 && settings->encoding == OTLP_ENCODING_JSON)

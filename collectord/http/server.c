@@ -492,7 +492,7 @@ static void on_timer(uv_timer_t *timer) {
 static void accept_failed(struct http_server *s, int error) {
         char n[16];
         tel_log_repeated(&s->log_descriptors, now_of(s), TEL_LOG_ERROR, "cannot accept connections", { "listener", s->name },
-                         { "error", uv_strerror(-error) }, { "connections", TEL_LOGF(n, "%u", s->n) });
+                         { "err", uv_strerror(-error) }, { "connections", TEL_LOGF(n, "%u", s->n) });
         if (!evict(s))
                 accept_pause(s);
 }

@@ -75,6 +75,10 @@ static void reader_step(struct reader *r, const struct record *record) {
 void reader_offer(struct reader *r, const struct record *record) {
         r->ledger.offered += record->items;
         if (reader_wants(r, record)) {
+                if (r->busy_since_ns == 0) {
+                        r->busy_since_ns = record->received_ns;
+                        r->busy_bytes = 0;
+                }
                 r->ledger.waiting += record->items;
                 r->waiting_bytes += record->body_bytes;
         } else
@@ -265,6 +269,8 @@ int reader_take(struct reader *r, uint64_t items_max, size_t bytes_max, uint64_t
                 b->bytes += record->body_bytes;
                 reader_step(r, record);
         }
+        if (r->waiting_bytes == 0)
+                r->busy_since_ns = 0;
         r->ledger.in_flight += b->items;
         s->in_flight_bytes += b->bytes;
         flight_add(r, NULL, b);
@@ -297,6 +303,7 @@ void reader_settle(struct reader *r, struct batch *b, const struct settlement *s
         settle_loss(r, b, s->rejected, DROP_REJECTED, s->text, now_ns);
         assert(r->spools->in_flight_bytes >= b->bytes);
         r->spools->in_flight_bytes -= b->bytes;
+        r->busy_bytes += b->bytes;
         batch_free(b);
         spools_collect(r->spools);
 }
@@ -392,8 +399,16 @@ enum reader_state reader_state(const struct reader *r) {
         return r->position < r->dropping_until ? READER_DROPPING : READER_FLOWING;
 }
 
+/* What waits would take longer than READER_KEEPS_UP_NS at the pace so far. */
+static bool reader_is_slow(const struct reader *r, uint64_t now_ns) {
+        uint64_t busy_ns = now_ns - TEL_MIN(r->busy_since_ns, now_ns);
+        if (r->busy_since_ns == 0 || r->waiting_bytes <= READER_PACE_BYTES || busy_ns <= READER_PACE_NS)
+                return false;
+        return (double)r->waiting_bytes * (double)busy_ns > (double)r->busy_bytes * (double)READER_KEEPS_UP_NS;
+}
+
 bool reader_keeps_up(const struct reader *r, uint64_t now_ns) {
-        if (r->failed_since_ns)
+        if (r->failed_since_ns || reader_is_slow(r, now_ns))
                 return false;
         uint64_t oldest = reader_oldest_ns(r);
         return oldest == 0 || tel_add_sat(oldest, READER_KEEPS_UP_NS) >= now_ns;

@@ -40,6 +40,8 @@ struct reader {
         struct segment *segment;                   /* where it lies, with offset; NULL: to be found again */
         size_t offset;
         size_t waiting_bytes;                      /* of wanted bodies from position on */
+        uint64_t busy_since_ns;                    /* records have waited without a break since then; 0: none wait */
+        uint64_t busy_bytes;                       /* settled since */
         struct batch *flight;                      /* unfinished batches, oldest first */
         struct ledger ledger;
         uint64_t failed_since_ns;                  /* 0: the last attempt succeeded */

@@ -59,6 +59,14 @@ static int append(struct spools *s, enum tel_signal signal, size_t bytes, uint32
         return 0;
 }
 
+/* Appends records of 100 KB until there is no room; gives up, with 0, where there always is. step: between two of them. */
+static int fill(struct spools *s, uint64_t *now, uint64_t step) {
+        int r = 0;
+        for (unsigned i = 0; i < 1000 && r == 0; i++, *now += step)
+                r = append(s, TEL_LOGS, 100 << 10, 1, SOURCE_OTLP, *now);
+        return r;
+}
+
 static void settle(struct reader *r, struct batch *b, uint64_t now) {
         reader_settle(r, b, &(struct settlement){ .delivered = b->items }, now);
 }
@@ -160,10 +168,8 @@ static void test_refuse_or_drop(void **state) {
         struct heard heard;
         struct spools *s = spools_of(4 << 20, 0, &heard);
         struct reader *r = reader_of(s, TEL_LOGS, "a");
-        int got = 0;
-        while ((got = append(s, TEL_LOGS, 100 << 10, 1, SOURCE_OTLP, start_ns)) == 0)
-                ;
-        assert_int_equal(got, -EAGAIN);
+        uint64_t now = start_ns;
+        assert_int_equal(fill(s, &now, 0), -EAGAIN);
         assert_int_equal(heard.lost, 0);
         assert_int_equal(append(s, TEL_LOGS, 100 << 10, 1, SOURCE_OTLP, start_ns + READER_KEEPS_UP_NS - 1), -EAGAIN);
         assert_int_equal(append(s, TEL_LOGS, 100 << 10, 1, SOURCE_OTLP, start_ns + READER_KEEPS_UP_NS + 1), 0);
@@ -172,6 +178,39 @@ static void test_refuse_or_drop(void **state) {
         assert_balanced(r);
         assert_int_equal(append(s, TEL_LOGS, 5 << 20, 1, SOURCE_OTLP, start_ns), -EMSGSIZE);
         reader_free(r, DROP_REMOVED, start_ns);
+        spools_free(s);
+}
+
+/* A destination that answers, but slowly, loses its oldest when the buffer is full; one that is behind a burst for a moment does not. */
+static void test_slow_is_not_behind(void **state) {
+        (void)state;
+        struct heard heard;
+        struct spools *s = spools_of(20 << 20, 0, &heard);
+        struct reader *r = reader_of(s, TEL_LOGS, "slow");
+        struct batch *b;
+        uint64_t now = start_ns;
+        assert_int_equal(fill(s, &now, TEL_NS_PER_MS), -EAGAIN);       /* 20 MB within 200 ms: a burst */
+        for (unsigned i = 0; i < 4; i++) {         /* 200 KB/s */
+                assert_int_equal(reader_take(r, 0, 400 << 10, now, &b), 0);
+                now += 2 * SECOND;
+                settle(r, b, now);
+        }
+        assert_int_equal(append(s, TEL_LOGS, 100 << 10, 1, SOURCE_OTLP, now), 0);
+        assert_int_equal(heard.last.reason, DROP_BUFFER_FULL);
+        assert_balanced(r);
+        reader_free(r, DROP_REMOVED, now);
+
+        r = reader_of(s, TEL_LOGS, "quick");       /* 4 MB/s */
+        heard = (struct heard){ 0 };
+        assert_int_equal(fill(s, &now, 0), -EAGAIN);
+        for (unsigned i = 0; i < 40; i++) {
+                assert_int_equal(reader_take(r, 0, 800 << 10, now, &b), 0);
+                now += SECOND / 5;
+                settle(r, b, now);
+                assert_int_equal(fill(s, &now, 0), -EAGAIN);
+        }
+        assert_int_equal(heard.lost, 0);
+        reader_free(r, DROP_REMOVED, now);
         spools_free(s);
 }
 
@@ -389,7 +428,7 @@ static void test_conservation(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_two_readers), cmocka_unit_test(test_abort), cmocka_unit_test(test_drop_oldest),
-                cmocka_unit_test(test_refuse_or_drop), cmocka_unit_test(test_independent), cmocka_unit_test(test_oldest_of_all),
+                cmocka_unit_test(test_refuse_or_drop), cmocka_unit_test(test_slow_is_not_behind), cmocka_unit_test(test_independent), cmocka_unit_test(test_oldest_of_all),
                 cmocka_unit_test(test_history), cmocka_unit_test(test_bounds), cmocka_unit_test(test_split),
                 cmocka_unit_test(test_conservation),
         };
