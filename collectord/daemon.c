@@ -70,6 +70,11 @@ static void on_appended(void *ctx, enum tel_signal signal) {
                 control_wake(d->control, signal);
 }
 
+static bool on_release(void *ctx) {
+        struct daemon *d = ctx;
+        return d->destinations && destinations_release(d->destinations);
+}
+
 static void on_lost(void *ctx, const struct reader *r, const struct loss *l) {
         struct daemon *d = ctx;
         char items[24], age[24];
@@ -216,7 +221,7 @@ static int init_identity(const struct settings *s, struct identity *ret) {
 static int build(struct daemon *d) {
         struct segment_store *store = segment_store_memory_new();
         struct spools_settings memory = { d->settings.buffer.memory, d->settings.buffer.history };
-        struct spools_events events = { .appended = on_appended, .lost = on_lost, .ctx = d };
+        struct spools_events events = { .appended = on_appended, .lost = on_lost, .release = on_release, .ctx = d };
         struct destinations_options options = { .loop = &d->loop, .egress = &d->egress, .state_changed = on_destinations_changed, .ctx = d };
         d->ingest.limit = d->settings.buffer.ingest;
         d->egress.limit = d->settings.buffer.egress;
@@ -370,8 +375,10 @@ static void on_stop_signal(uv_signal_t *handle, int signum) {
 
 static void on_hangup(uv_signal_t *handle, int signum) {
         char error[TEL_CONFIG_ERROR_MAX];
+        struct daemon *d = handle->data;
         (void)signum;
-        (void)daemon_reload(handle->data, error);
+        if (daemon_ready(d))                       /* not on its way out */
+                (void)daemon_reload(d, error);
 }
 
 /* ---- Running ---- */

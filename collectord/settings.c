@@ -293,6 +293,10 @@ int settings_parse(const char *file, const char *text, size_t n, struct settings
         return hand_over(tel_config_parse(settings_table, settings_check, file, text, n, &s, reterr), &s, ret);
 }
 
+bool settings_destination_equal(const struct destination_settings *a, const struct destination_settings *b) {
+        return strcmp(a->name, b->name) == 0 && tel_config_equal(destination_table, a, b);
+}
+
 void settings_done(struct settings *s) {
         tel_config_done(settings_table, s, sizeof(*s));
 }

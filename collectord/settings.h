@@ -112,6 +112,8 @@ int settings_parse(const char *file, const char *text, size_t n, struct settings
 void settings_done(struct settings *s);
 /* The tel_config_check of settings_table: what two keys say together, URLs, addresses, header names. In settings_check.c. */
 int settings_check(const void *in, struct tel_config_fault *reterr);
+/* Whether a destination is what it was, name and all. */
+bool settings_destination_equal(const struct destination_settings *a, const struct destination_settings *b);
 /* Whether every URL that d uses names this host: localhost, 127.*, [::1]. Such a destination is not compressed by default. */
 bool settings_is_local(const struct destination_settings *d);
 /* batch.timeout_ns with SETTINGS_BY_SIGNAL resolved: traces 2 s, metrics and logs 10 s. */

@@ -100,6 +100,9 @@ int tel_config_load(const struct tel_config_key *table, tel_config_check check, 
 /* Frees every heap member and zeroes the struct of size bytes. */
 void tel_config_done(const struct tel_config_key *table, void *out, size_t size);
 
+/* Whether two structs of the table hold the same values; the order of maps and lists counts. */
+bool tel_config_equal(const struct tel_config_key *table, const void *a, const void *b);
+
 /* The whole effective document as JSON, secrets hidden; tel_config_parse() reads it back. Returns 0, -ENOMEM or -EIO, like the two below. */
 int tel_config_print(const struct tel_config_key *table, const void *in, FILE *to);
 /* docs/config.md: title, the caller's intro, then a section per object with a row per key: type, default, bounds, meaning. */

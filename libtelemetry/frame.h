@@ -39,7 +39,7 @@ enum tel_frame_error {
         TEL_FRAME_ERROR_BODY = 9,                  /* the body of this kind is malformed */
         TEL_FRAME_ERROR_PEER = 10,                 /* this user may not write here */
         TEL_FRAME_ERROR_LIMIT = 11,                /* too many connections or producers */
-        TEL_FRAME_ERROR_SHORT = 12,                /* the connection ended inside a frame (counted, not sent) */
+        TEL_FRAME_ERROR_SHORT = 12,                /* the connection ended inside a frame (counted only), or the frame took too long to come */
         TEL_FRAME_ERRORS,
 };
 

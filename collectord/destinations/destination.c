@@ -12,6 +12,9 @@
 /* Between two requests that are due by time alone: at a timeout of 0 a request for each record would cost more than the records. Far below what anybody
  * waits for: COL-BAT-02 wants 200 ms, design.md 20 ms with a hung remote. */
 #define SPACING_NS (8 * TEL_NS_PER_MS)
+#define PATIENCE 8                                 /* answers of "not now" to one shipment, some minutes, before others are tried in its place */
+#define SHIPMENTS_MAX(d) ((unsigned)(d)->in_flight + 4)        /* of a lane; what a failing one may pin */
+#define LEARNED_TRIES 16                           /* accepted requests before twice what a 413 taught is tried */
 #define REFUSALS_MAX 24                            /* 400s in a row, none accepted between: more than bisecting one bad item of 2,000 takes */
 #define REFUSAL_REST_NS (60 * TEL_NS_PER_S)        /* so long a 400 is then taken as meant for the whole batch */
 #define BATCH_BYTES_MIN 1024u                      /* what a receiver's 413 teaches goes no lower */
@@ -41,10 +44,12 @@ struct shipment {
         struct shipment *next;                     /* of its lane, oldest first */
         struct lane *lane;
         struct batch *batch;
-        struct body body;                          /* kept until answered; empty before the first attempt */
+        struct body body;                          /* while SENDING: what waits holds no memory but its pins */
         struct transfer *transfer;                 /* while SENDING */
         enum shipment_state state;
         uint64_t first_ns;                         /* of the first attempt; 0: none yet */
+        unsigned turned_away;                      /* answered, but with "not now" */
+        uint64_t not_before_ns;                    /* after PATIENCE of them others go first, in case it is this one that cannot pass */
         bool heard;                                /* bytes of it went out in an attempt that failed: the receiver may have it */
 };
 
@@ -62,6 +67,7 @@ struct lane {
         uint64_t taken_ns;                         /* when the last batch was taken */
         uint64_t egress_until_ns;                  /* no room for a body before */
         size_t bytes_max_learned;                  /* by 413; 0: nothing learned */
+        unsigned learned_accepted;                 /* requests accepted since */
         unsigned refusals;                         /* 400s since the last accepted request */
         uint64_t refusal_rest_ns;                  /* no splitting for 400 before */
         bool stopped;                              /* while stopping: its attempt failed, it will not try again */
@@ -154,7 +160,7 @@ static void shipment_end(struct shipment *s, const struct settlement *settlement
 }
 
 static void shipment_drop(struct shipment *s, enum drop_reason reason, const char *text) {
-        uint64_t filtered = s->body.filtered;
+        uint64_t filtered = s->body.filtered;      /* 0 when it waits: what would have been filtered is dropped with the rest */
         shipment_end(s, &(struct settlement){ .dropped = s->batch->items - filtered, .filtered = filtered, .reason = reason, .text = text });
 }
 
@@ -178,6 +184,10 @@ static void on_sent(struct shipment *s, const struct transfer_result *r, uint64_
                                  { "message", message });
         l->stats.last_success_ns = now;
         l->refusals = 0;
+        if (l->bytes_max_learned && ++l->learned_accepted >= LEARNED_TRIES) {
+                l->learned_accepted = 0;
+                l->bytes_max_learned = l->bytes_max_learned > SIZE_MAX / 4 ? 0 : 2 * l->bytes_max_learned;
+        }
         retry_succeeded(&l->retry);
         shipment_end(s, &(struct settlement){ .delivered = s->body.items - rejected, .rejected = rejected, .filtered = s->body.filtered, .text = message });
         reader_succeeded(l->reader);
@@ -197,10 +207,14 @@ static void on_failed(struct shipment *s, const char *text, uint64_t after_ns, u
         tel_log_repeated(&l->failed_log, now, TEL_LOG_WARN, "sending failed, will retry", { "destination", l->destination->name },
                          { "signal", tel_signal_name(l->signal) }, { "url", shown_url(d) }, { "err", text });
         l->stopped = l->destination->all->flushed != NULL;
-        if (d->retry.give_up_ns != SETTINGS_NEVER && tel_add_sat(s->first_ns, d->retry.give_up_ns) <= now)
+        if (d->retry.give_up_ns != SETTINGS_NEVER && tel_add_sat(s->first_ns, d->retry.give_up_ns) <= now) {
                 shipment_drop(s, DROP_GIVE_UP, text);
-        else
-                shipment_step(s, SHIPMENT_ON_FAILED);
+                return;
+        }
+        body_done(&s->body);                       /* made again at the next attempt: a destination that is down must not hold the egress of others */
+        if (s->turned_away >= PATIENCE && d->in_flight > 1)    /* with one in flight the order matters more */
+                s->not_before_ns = now + d->retry.max_ns;
+        shipment_step(s, SHIPMENT_ON_FAILED);
 }
 
 static void on_refused(struct shipment *s, enum drop_reason reason, const struct transfer_result *r, uint64_t now) {
@@ -227,7 +241,7 @@ static int shipment_split(struct shipment *s) {
         if (r == -EINVAL) {
                 struct tel_buf *one, *two;
                 uint64_t items;
-                r = encode_otlp_halves(l->destination->all->encoder, s->batch, &one, &items, &two);
+                r = encode_otlp_halves(s->batch, &one, &items, &two);
                 if (r == 0) {
                         r = batch_split_own(s->batch, one, items, two, &second);
                         if (r < 0) {
@@ -252,15 +266,21 @@ static int shipment_split(struct shipment *s) {
 static void on_split(struct shipment *s, const struct transfer_result *r, uint64_t now) {
         struct lane *l = s->lane;
         bool too_large = r->status == 413;
-        if (too_large)
+        if (too_large) {
                 l->bytes_max_learned = TEL_MAX(s->body.raw_bytes / 2, (size_t)BATCH_BYTES_MIN);
-        else if (++l->refusals > REFUSALS_MAX) {
+                l->learned_accepted = 0;
+        } else if (++l->refusals > REFUSALS_MAX) {
                 l->refusals = 0;
                 l->refusal_rest_ns = now + REFUSAL_REST_NS;
         }
-        if ((!too_large && now < l->refusal_rest_ns) || shipment_split(s) < 0) {
+        int split = !too_large && now < l->refusal_rest_ns ? -EINVAL : shipment_split(s);
+        if (split == -EINVAL) {
                 on_refused(s, too_large ? DROP_TOO_LARGE : DROP_REFUSED, r, now);
                 return;
+        }
+        if (split < 0) {                           /* no memory to cut it now: it will be refused, and cut, once more */
+                l->egress_until_ns = now + EGRESS_WAIT_NS;
+                body_done(&s->body);
         }
         note_failure(l, r->text, now);
         retry_succeeded(&l->retry);
@@ -282,6 +302,7 @@ static void on_answer(void *ctx, const struct transfer_result *r) {
                 on_sent(s, r, now);
                 break;
         case OUTCOME_RETRY:
+                s->turned_away += r->status != 0;
                 s->heard = s->heard || (r->wire_bytes > 0 && r->status < 300); /* an answer of 503 says it was not taken; half a 200 does not */
                 on_failed(s, r->text, r->retry_after_ns, now);
                 break;
@@ -304,8 +325,8 @@ static int shipment_send(struct shipment *s, uint64_t now) {
         const struct destination_settings *d = l->destination->settings;
         char text[128];
         int r = 0;
-        if (s->body.raw_bytes == 0)
-                r = encode_otlp(l->destination->all->encoder, d, s->batch, &s->body);
+        /* A lane with nothing under way always gets its one body: else destinations that hang could keep it silent for ever. */
+        r = encode_otlp(l->destination->all->encoder, d, s->batch, l->sending == 0, &s->body);
         if (r < 0) {
                 tel_log_repeated(&l->egress_log, now, TEL_LOG_WARN, "no memory for a request body (buffer.egress), waiting", { "destination", d->name });
                 return -ENOBUFS;
@@ -346,11 +367,21 @@ static void expire_shipments(struct lane *l, uint64_t now) {
         }
 }
 
-static struct shipment *shipment_unsent(const struct lane *l) {
-        for (struct shipment *s = l->shipments; s; s = s->next)
-                if (s->state != SHIPMENT_SENDING)
-                        return s;
-        return NULL;
+/* The first shipment that may be sent now; *ret_due_ns: when the next one may. *ret_n: all of the lane. */
+static struct shipment *shipment_unsent(const struct lane *l, uint64_t now, uint64_t *ret_due_ns, unsigned *ret_n) {
+        struct shipment *first = NULL;
+        *ret_due_ns = UINT64_MAX;
+        *ret_n = 0;
+        for (struct shipment *s = l->shipments; s; s = s->next) {
+                ++*ret_n;
+                if (s->state == SHIPMENT_SENDING)
+                        continue;
+                if (s->not_before_ns > now && !l->destination->all->flushed)
+                        *ret_due_ns = TEL_MIN(*ret_due_ns, s->not_before_ns);
+                else if (!first)
+                        first = s;
+        }
+        return first;
 }
 
 /* The next batch, when one is due. *ret_due_ns: when to look again. */
@@ -416,23 +447,39 @@ static void lane_pump(struct lane *l) {
                 unsigned limit = reader_failed_since_ns(l->reader) ? 1 : (unsigned)l->destination->settings->in_flight;
                 if (l->sending >= limit)
                         break;
-                struct shipment *s = shipment_unsent(l);
-                if (!s)
+                uint64_t due_ns = UINT64_MAX;
+                unsigned n;
+                struct shipment *s = shipment_unsent(l, now, &due_ns, &n);
+                if (!s && n < SHIPMENTS_MAX(l->destination->settings))
                         s = take(l, now, &next);
-                if (!s)
-                        break;
-                if (shipment_send(s, now) < 0) {
-                        l->egress_until_ns = wait_until = now + EGRESS_WAIT_NS;
+                if (!s) {
+                        next = TEL_MIN(next, due_ns);
                         break;
                 }
+                if (shipment_send(s, now) < 0)     /* no room beside what is under way: the next answer brings it */
+                        break;
                 wait_until = TEL_MAX(l->retry.until_ns, l->egress_until_ns);
         }
+        wait_until = TEL_MAX(l->retry.until_ns, l->egress_until_ns);
         if (now < wait_until && (l->shipments || reader_ledger(l->reader)->waiting > 0))
                 next = wait_until;
         lane_arm(l, l->stopped ? UINT64_MAX : next, now);
         lane_show_state(l);
         if (l->destination->all->flushed)
                 check_flushed(l->destination->all);
+}
+
+bool destinations_release(struct destinations *ds) {
+        struct shipment *oldest = NULL;
+        for (struct destination *d = ds->first; d; d = d->next)
+                for (enum tel_signal i = 0; i < TEL_SIGNALS; i++)
+                        for (struct shipment *s = d->lanes[i] ? d->lanes[i]->shipments : NULL; s; s = s->next)
+                                if (s->state != SHIPMENT_SENDING &&
+                                    (!oldest || s->batch->parts[0].record->received_ns < oldest->batch->parts[0].record->received_ns))
+                                        oldest = s;
+        if (oldest)
+                shipment_drop(oldest, DROP_BUFFER_FULL, oldest->lane->stats.last_error);
+        return oldest != NULL;
 }
 
 void destinations_wake(struct destinations *ds, enum tel_signal signal) {
@@ -489,6 +536,7 @@ static void lane_cancel(struct lane *l) {
                         s->transfer = NULL;
                         s->heard = true;
                         shipment_step(s, SHIPMENT_ON_CANCEL);
+                        body_done(&s->body);
                         l->sending--;
                 }
         l->stats.in_flight = l->sending;
@@ -558,7 +606,10 @@ static void destination_free(struct destination *d, enum drop_reason reason) {
 /* Makes an existing or new destination what its settings say. */
 static int destination_configure(struct destination *d, const struct destination_settings *settings) {
         struct reader_settings reader;
+        bool same = d->settings && settings_destination_equal(d->settings, settings);
         d->settings = settings;
+        if (same)
+                return 0;                          /* what is under way goes on */
         destination_cancel_probe(d);
         for (enum tel_signal s = 0; s < TEL_SIGNALS; s++) {
                 bool wanted = settings->signals >> s & 1 && tel_schema_request(s) != TEL_MSG_NONE;
@@ -570,8 +621,6 @@ static int destination_configure(struct destination *d, const struct destination
                 else {
                         struct lane *l = d->lanes[s];
                         lane_cancel(l);
-                        for (struct shipment *p = l->shipments; p; p = p->next)
-                                body_done(&p->body);       /* written anew, as the new settings want it */
                         reader = lane_reader_settings(d);
                         reader_configure(l->reader, &reader);
                         retry_succeeded(&l->retry);

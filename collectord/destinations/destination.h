@@ -29,6 +29,9 @@ struct destinations *destinations_free(struct destinations *ds);
  * adds new ones at the end of the spools, and removes others (what they still had to send is a loss with reason "removed"). settings is borrowed until the
  * next call. Returns 0 or -ENOMEM. */
 int destinations_configure(struct destinations *ds, const struct settings *settings);
+/* The buffer is full and nothing else may go: gives up the oldest batch that waits to be sent again (reason buffer_full), so that batches of dead
+ * destinations pin no memory others need. Returns false when there is none. */
+bool destinations_release(struct destinations *ds);
 /* Records of signal became visible. */
 void destinations_wake(struct destinations *ds, enum tel_signal signal);
 /* Stop: sends what waits at once, batches or not. done is called when nothing is left or under way. */

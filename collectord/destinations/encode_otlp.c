@@ -146,11 +146,17 @@ static int body_own(struct body *b, struct tel_buf *own) {
         return 0;
 }
 
-static int write_json(struct encoder *e, enum tel_signal signal, struct body *b) {
+/* A buffer on the egress budget; beside it when that is spent and overdraw says so. */
+static struct tel_buf *out_new(struct encoder *e, size_t n, bool overdraw) {
+        struct tel_buf *out = tel_buf_new(e->egress, n);
+        return out || !overdraw ? out : tel_buf_new(NULL, n);
+}
+
+static int write_json(struct encoder *e, enum tel_signal signal, bool overdraw, struct body *b) {
         const uint8_t *raw = gather(e, b, 0);
         if (!raw)
                 return -ENOMEM;
-        TEL_CLEANUP(tel_buf_unrefp) struct tel_buf *out = tel_buf_new(e->egress, b->bytes * 2);
+        TEL_CLEANUP(tel_buf_unrefp) struct tel_buf *out = out_new(e, b->bytes * 2, overdraw);
         if (!out)
                 return -ENOBUFS;
         int r = tel_otlp_to_json(tel_schema_request(signal), raw, b->bytes, out, b->bytes * JSON_GROWTH + 64);
@@ -179,7 +185,7 @@ static size_t deflate_gzip(struct encoder *e, const uint8_t *raw, size_t raw_byt
         return whole ? stream.total_out : 0;
 }
 
-static int write_gzip(struct encoder *e, struct body *b) {
+static int write_gzip(struct encoder *e, bool overdraw, struct body *b) {
         size_t bound = GZIP_BOUND(b->bytes), at = b->n == 1 ? 0 : b->bytes;
         if (!e->gzip_level)
                 e->gzip_level = malloc(GZIP_LEVEL_BYTES);
@@ -188,7 +194,7 @@ static int write_gzip(struct encoder *e, struct body *b) {
                 return -ENOMEM;
         size_t n = deflate_gzip(e, raw, b->bytes, e->scratch + at, bound);
         assert(n > 0);                             /* the bound is enough for any input */
-        TEL_CLEANUP(tel_buf_unrefp) struct tel_buf *out = tel_buf_new(e->egress, n);
+        TEL_CLEANUP(tel_buf_unrefp) struct tel_buf *out = out_new(e, n, overdraw);
         if (!out)
                 return -ENOBUFS;
         memcpy(out->data, e->scratch + at, n);
@@ -201,7 +207,8 @@ static void body_donep(struct body *b) {
         body_done(b);
 }
 
-int encode_otlp(struct encoder *e, const struct destination_settings *settings, const struct batch *batch, struct body *ret) {
+int encode_otlp(struct encoder *e, const struct destination_settings *settings, const struct batch *batch, bool overdraw,
+                struct body *ret) {
         TEL_CLEANUP(body_donep) struct body b = { .content_type = "application/x-protobuf" };
         enum tel_signal signal = reader_signal(batch->reader);
         int r = 0;
@@ -215,9 +222,9 @@ int encode_otlp(struct encoder *e, const struct destination_settings *settings, 
         b.items = batch->items - b.filtered;
         b.raw_bytes = b.bytes;
         if (r == 0 && b.bytes > 0 && settings->encoding == OTLP_ENCODING_JSON)
-                r = write_json(e, signal, &b);
+                r = write_json(e, signal, overdraw, &b);
         if (r == 0 && b.bytes > 0 && settings->compression == COMPRESSION_GZIP)
-                r = write_gzip(e, &b);
+                r = write_gzip(e, overdraw, &b);
         scratch_settle(e);
         if (r < 0)
                 return r;
@@ -251,14 +258,14 @@ static int halves_space(void *ctx, const struct tel_otlp_record *record, uint8_t
         return 0;
 }
 
-int encode_otlp_halves(struct encoder *e, const struct batch *batch, struct tel_buf **ret_first, uint64_t *ret_items_first, struct tel_buf **ret_second) {
+int encode_otlp_halves(const struct batch *batch, struct tel_buf **ret_first, uint64_t *ret_items_first, struct tel_buf **ret_second) {
         assert(batch->n == 1);
         const struct record *record = batch->parts[0].record;
         const uint8_t *body = batch->own ? batch->own->data : record->body;
         size_t n = batch->own ? batch->own->len : record->body_bytes;
         if (batch->items < 2)
                 return -EINVAL;
-        struct halves h = { .want = batch->items / 2, .egress = e->egress };
+        struct halves h = { .want = batch->items / 2 };    /* beside the egress budget: copies of one record */
         struct tel_otlp_result result;
         struct tel_otlp_limits limits = { .items_max = (batch->items + 1) / 2, .bytes_max = SIZE_MAX / 2 };
         int r = tel_otlp_cut(reader_signal(batch->reader), body, n, NULL, 0, &limits, halves_space, &h, &result);

@@ -65,6 +65,7 @@ struct http_server {
         bool running, changed, ending;
         uint64_t sweep_ns;                         /* earliest deadline of a connection; 0: none */
         uint64_t resume_ns;                        /* accept() is paused until then; 0: it is not */
+        uint64_t paced_requests;                   /* of stats.requests, when pacing was last asked */
         uint64_t paced_ns;                         /* connections are left unread until then; 0: they are not */
         struct lingers lingers;
         struct http_server_stats stats;
@@ -431,6 +432,9 @@ static void timer_set(struct http_server *s) {
 
 /* The handler may want a pause, because what it takes in goes out more slowly. */
 static void pace(struct http_server *s) {
+        if (s->stats.requests == s->paced_requests)
+                return;                            /* nothing came in: there is nothing to slow down */
+        s->paced_requests = s->stats.requests;
         unsigned pause_ms = s->handler.pace_ms && !s->ending ? s->handler.pace_ms(s->handler.ctx) : 0;
         if (pause_ms == 0)
                 return;

@@ -42,6 +42,12 @@ int pipeline_submit(struct pipeline *p, enum tel_signal signal, const uint8_t *b
                 .head = { .received_ns = now_ns, .signal = (uint8_t)signal, .encoding = RECORD_OTLP, .source = origin->source,
                           .producer = origin->producer },
         };
+        /* What can never fit must not empty the buffer in the attempt. An eighth for heads and page ends. */
+        if (n + n / 8 > spools_budget(p->spools)->limit) {
+                *ret = (struct tel_otlp_result){ 0 };
+                snprintf(ret->error, sizeof(ret->error), "%s", reason(-EMSGSIZE));
+                return -EMSGSIZE;
+        }
         spool_begin(p->spools, signal);
         int r = tel_otlp_cut(signal, body, n, p->identity.attributes, p->identity.n, &limits, on_record, &s, ret);
         if (r < 0) {

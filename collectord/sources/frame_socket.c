@@ -19,6 +19,8 @@
 #define READ_BYTES (64u << 10)                     /* room offered to one read */
 #define WRITE_QUEUE_MAX (256u << 10)               /* acknowledgements and replies a peer may leave unread before it is not read either */
 #define PAUSE_MS 100                               /* before a record is offered again to a full spool */
+#define UNFINISHED_NS (30 * TEL_NS_PER_S)          /* a frame or line that began is whole by then, or its peer goes: it holds memory others wait for */
+#define SWEEP_MS 5000                              /* how often that is looked at, while there is one */
 #define USERS_MAX 64
 
 enum peer_mode { PEER_NEW, PEER_FRAMES, PEER_LINES, PEER_CLOSING };
@@ -27,6 +29,7 @@ enum peer_mode { PEER_NEW, PEER_FRAMES, PEER_LINES, PEER_CLOSING };
 struct producer {
         uint8_t epoch[TEL_FRAME_EPOCH];
         uint64_t last, used_ns;
+        uint64_t dropped_frames;                   /* as it said in STATUS: cumulative over its connections */
         unsigned connections;
 };
 
@@ -36,6 +39,8 @@ struct peer {
         uv_pipe_t pipe;
         enum peer_mode mode;
         bool reading, eof;
+        bool held;                                 /* what lies in `in` was turned away before: count it once */
+        uint64_t unfinished_ns;                    /* when the frame or line that is not whole yet began; 0: none */
         bool deaf;                                 /* it no longer takes our answers; what it has sent still counts */
         bool paused;                               /* not read for a while: the spools were full for what lies in `in`, or records go out more slowly */
         struct tel_buf *in;                        /* what has come and is not taken yet */
@@ -51,6 +56,7 @@ struct frame_socket {
         uv_loop_t *loop;
         uv_pipe_t listener;
         uv_timer_t timer;                          /* wakes paused peers */
+        uv_timer_t sweep;                          /* ends peers that never finish; runs while one has begun */
         struct pipeline *pipeline;
         struct tel_budget *ingest;
         char path[108];
@@ -201,9 +207,11 @@ static bool peer_data(struct peer *p, const struct tel_frame *frame, enum tel_si
         }
         int r = pipeline_submit(p->owner->pipeline, signal, frame->body, frame->len, &origin, clock_now_ns(), &result);
         if (r == -EAGAIN || r == -ENOMEM) {
-                stats.receiver[TRANSPORT_FRAMES][signal].failed++;
+                stats.receiver[TRANSPORT_FRAMES][signal].failed += !p->held;
+                p->held = true;
                 return false;
         }
+        p->held = false;
         stats.receiver[TRANSPORT_FRAMES][signal].requests++;
         stats.receiver[TRANSPORT_FRAMES][signal].bytes += frame->len;
         stats.receiver[TRANSPORT_FRAMES][signal].accepted += r == 0 ? result.items : 0;
@@ -224,8 +232,10 @@ static void peer_status(struct peer *p, const struct tel_frame *frame) {
                 peer_error(p, TEL_FRAME_ERROR_BODY, frame->sequence, "malformed status");
                 return;
         }
-        if (s.dropped_frames > p->view.dropped_frames)
-                stats.producers_dropped_frames += s.dropped_frames - p->view.dropped_frames;
+        if (s.dropped_frames > p->producer->dropped_frames) {
+                stats.producers_dropped_frames += s.dropped_frames - p->producer->dropped_frames;
+                p->producer->dropped_frames = s.dropped_frames;
+        }
         p->view.dropped_frames = s.dropped_frames;
         snprintf(p->view.status, sizeof(p->view.status), "%s", s.text);
 }
@@ -266,8 +276,14 @@ static bool take_frame(struct peer *p) {
         const uint8_t *at = p->in->data + p->taken;
         size_t n = p->in->len - p->taken;
         int r = tel_frame_parse(at, n, &frame, &error);
-        if (r == TEL_FRAME_MORE)
+        if (r == TEL_FRAME_MORE) {
+                /* Room for the whole frame is taken at once, or not at all: two large ones that grow side by side could each hold what the other
+                 * needs. Who gets none waits with what it has. */
+                size_t whole = TEL_FRAME_HEAD + (n >= TEL_FRAME_HEAD ? frame.len : 0);
+                if (whole > n && tel_buf_reserve(p->in, p->taken + whole - p->in->len, p->taken + whole) < 0)
+                        p->paused = true;
                 return false;
+        }
         if (r < 0) {
                 peer_error(p, error, n >= TEL_FRAME_HEAD ? tel_be64_get(at + 16) : 0, NULL);
                 return false;
@@ -315,9 +331,11 @@ static bool peer_line(struct peer *p, const char *text, size_t n) {
         if (r == 0)
                 r = pipeline_submit(p->owner->pipeline, signal, body->data, body->len, &origin, clock_now_ns(), &result);
         if (r == -EAGAIN || r == -ENOMEM || r == -ENOBUFS) {
-                stats.receiver[TRANSPORT_LINES][signal].failed++;
+                stats.receiver[TRANSPORT_LINES][signal].failed += !p->held;
+                p->held = true;
                 return false;
         }
+        p->held = false;
         stats.receiver[TRANSPORT_LINES][signal].requests++;
         stats.receiver[TRANSPORT_LINES][signal].bytes += n;
         stats.receiver[TRANSPORT_LINES][signal].accepted += r == 0 ? result.items : 0;
@@ -375,6 +393,41 @@ static void peer_no_room(struct peer *p) {
         peer_pause(p, PAUSE_MS);
 }
 
+static void on_sweep(uv_timer_t *timer) {
+        struct frame_socket *f = tel_container_of(timer, struct frame_socket, sweep);
+        uint64_t now = clock_now_ns();
+        bool any = false;
+        for (struct peer *p = f->peers, *next; p; p = next) {
+                next = p->next;
+                if (p->unfinished_ns == 0 || p->mode == PEER_CLOSING)
+                        continue;
+                any = true;
+                if (now - p->unfinished_ns < UNFINISHED_NS)
+                        continue;
+                p->in = tel_buf_unref(p->in);
+                p->unfinished_ns = 0;
+                if (p->mode == PEER_FRAMES)
+                        peer_error(p, TEL_FRAME_ERROR_SHORT, 0, "not whole within 30 s");
+                else
+                        peer_close(p);
+        }
+        if (!any)
+                uv_timer_stop(timer);
+}
+
+/* What is left behind the last whole frame or line has a deadline. A whole one that waits for room in the spools has none: that is not the peer's doing. */
+static void peer_note_unfinished(struct peer *p) {
+        struct frame_socket *f = p->owner;
+        bool unfinished = p->in && !p->held && (p->mode == PEER_FRAMES || p->mode == PEER_LINES || p->mode == PEER_NEW);
+        if (!unfinished)
+                p->unfinished_ns = 0;
+        else if (p->unfinished_ns == 0) {
+                p->unfinished_ns = clock_now_ns();
+                if (!f->closing && !uv_is_active((uv_handle_t *)&f->sweep))
+                        uv_timer_start(&f->sweep, on_sweep, SWEEP_MS, SWEEP_MS);
+        }
+}
+
 /* Takes every whole frame or line, then goes on reading, or ends. */
 static void peer_take(struct peer *p) {
         p->paused = false;
@@ -394,6 +447,7 @@ static void peer_take(struct peer *p) {
                 p->in->len -= p->taken;
         }
         p->taken = 0;
+        peer_note_unfinished(p);
         unsigned pace_ms = pipeline_pace_ms(p->owner->pipeline, clock_now_ns());
         if (p->paused)
                 peer_no_room(p);
@@ -412,12 +466,12 @@ static void on_alloc(uv_handle_t *handle, size_t suggested, uv_buf_t *buf) {
         (void)suggested;
         if (!p->in)
                 p->in = tel_buf_new(p->owner->ingest, READ_BYTES);
-        /* What may lie here: one whole frame, or a line, and what the last read brought behind it. */
-        if (!p->in || tel_buf_reserve(p->in, READ_BYTES, TEL_FRAME_HEAD + TEL_FRAME_BODY_MAX + READ_BYTES) < 0) {
+        /* What may lie here: one whole frame, whose room was taken with its head, or a line, and what the last read brought behind it. */
+        if (!p->in || (p->in->capacity == p->in->len && tel_buf_reserve(p->in, READ_BYTES, TEL_FRAME_HEAD + TEL_FRAME_BODY_MAX + READ_BYTES) < 0)) {
                 *buf = uv_buf_init(NULL, 0);
                 return;
         }
-        *buf = uv_buf_init((char *)p->in->data + p->in->len, READ_BYTES);
+        *buf = uv_buf_init((char *)p->in->data + p->in->len, (unsigned)TEL_MIN(p->in->capacity - p->in->len, (size_t)READ_BYTES));
 }
 
 static void on_read(uv_stream_t *stream, ssize_t n, const uv_buf_t *buf) {
@@ -601,8 +655,9 @@ int frame_socket_new(uv_loop_t *loop, const struct frame_socket_options *options
         f->group = stat(f->path, &st) == 0 ? st.st_gid : 0;
         uv_pipe_init(loop, &f->listener, 0);
         uv_timer_init(loop, &f->timer);
-        f->listener.data = f->timer.data = f;
-        f->handles = 2;
+        uv_timer_init(loop, &f->sweep);
+        f->listener.data = f->timer.data = f->sweep.data = f;
+        f->handles = 3;
         r = uv_pipe_open(&f->listener, fd);
         if (r == 0)
                 r = uv_listen((uv_stream_t *)&f->listener, 128, on_connection);
@@ -634,6 +689,7 @@ struct frame_socket *frame_socket_free(struct frame_socket *f) {
         while (f->peers)
                 peer_close(f->peers);
         uv_close((uv_handle_t *)&f->timer, listener_closed);
+        uv_close((uv_handle_t *)&f->sweep, listener_closed);
         return NULL;
 }
 

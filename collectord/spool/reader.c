@@ -367,6 +367,7 @@ void reader_succeeded(struct reader *r) {
         if (r->failed_since_ns) {
                 r->flush_until = r->spools->of[r->signal].visible;
                 r->dropping_until = 0;
+                r->busy_since_ns = 0;              /* an outage says nothing about its pace */
         }
         r->failed_since_ns = 0;
         r->refused = false;
@@ -402,7 +403,7 @@ enum reader_state reader_state(const struct reader *r) {
 /* What waits would take longer than READER_KEEPS_UP_NS at the pace so far. */
 static bool reader_is_slow(const struct reader *r, uint64_t now_ns) {
         uint64_t busy_ns = now_ns - TEL_MIN(r->busy_since_ns, now_ns);
-        if (r->busy_since_ns == 0 || r->waiting_bytes <= READER_PACE_BYTES || busy_ns <= READER_PACE_NS)
+        if (r->busy_since_ns == 0 || r->waiting_bytes <= TEL_MIN((size_t)READER_PACE_BYTES, r->spools->budget.limit / 8) || busy_ns <= READER_PACE_NS)
                 return false;
         return (double)r->waiting_bytes * (double)busy_ns > (double)r->busy_bytes * (double)READER_KEEPS_UP_NS;
 }

@@ -143,7 +143,7 @@ static int charge(struct spools *s, size_t bytes, uint64_t now_ns) {
                 struct segment *seg = history_oldest(s, NULL, &spool);
                 if (seg)
                         segment_close(s, spool, seg);
-                else if (!trim_oldest(s, now_ns))
+                else if (!trim_oldest(s, now_ns) && !(s->events.release && s->events.release(s->events.ctx)))
                         return -EAGAIN;
         }
         return 0;

@@ -7,7 +7,8 @@
  *   1. history: segments every reader is done with, the oldest of all spools first (kept up to history bytes while they are free);
  *   2. the oldest segment of all spools that is not in flight and that no reader which keeps up still needs: it is trimmed, and a reader that
  *      had not read it lost exactly those records;
- *   3. nothing: the door answers -EAGAIN, and its peer comes back. */
+ *   3. batches of failing destinations that wait to be sent again, the oldest first (events.release);
+ *   4. nothing: the door answers -EAGAIN, and its peer comes back. */
 #include "collectord/spool/ledger.h"
 #include "collectord/spool/segment.h"
 #include "libtelemetry/buf.h"
@@ -24,6 +25,8 @@ struct spools_settings {
 struct spools_events {
         void (*appended)(void *ctx, enum tel_signal signal);                   /* records became visible to the readers */
         void (*lost)(void *ctx, const struct reader *r, const struct loss *l); /* a reader lost items; l is also in the losses */
+        /* Everything that is left is in flight or needed by readers that keep up: can a batch be given up that only waits to be sent again? */
+        bool (*release)(void *ctx);
         void *ctx;
 };
 

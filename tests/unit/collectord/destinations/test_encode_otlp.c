@@ -91,7 +91,7 @@ static void test_join(void **state) {
         append(g, REQUEST(LOG("a")), 1);
         append(g, REQUEST(LOG("b") "," LOG("c")), 2);
         struct batch *b = take(g);
-        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, &body), 0);
+        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, false, &body), 0);
         assert_int_equal(body.items, 3);
         assert_int_equal(body.n, 2);
         assert_ptr_equal(body.pieces[0].iov_base, b->parts[0].record->body);
@@ -110,7 +110,7 @@ static void test_drop(void **state) {
         append(g, REQUEST(LOG("beyla")), 1);
         append(g, REQUEST(LOG("a") "," LOG("beyla") "," LOG("b") "," LOG("beyla")), 4);
         struct batch *b = take(g);
-        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, &body), 0);
+        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, false, &body), 0);
         assert_int_equal(body.items, 2);
         assert_int_equal(body.filtered, 3);
         struct tel_buf *out = joined(&body);
@@ -120,7 +120,7 @@ static void test_drop(void **state) {
         settle(g, b);
         append(g, REQUEST(LOG("beyla")), 1);
         b = take(g);
-        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, &body), 0);
+        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, false, &body), 0);
         assert_int_equal(body.bytes, 0);
         assert_int_equal(body.items, 0);
         body_done(&body);
@@ -137,7 +137,7 @@ static void test_encodings(void **state) {
         append(g, REQUEST(LOG("b")), 1);
         struct batch *b = take(g);
         g->settings.compression = COMPRESSION_GZIP;
-        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, &body), 0);
+        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, false, &body), 0);
         assert_string_equal(body.content_encoding, "gzip");
         assert_string_equal(body.content_type, "application/x-protobuf");
         struct libdeflate_decompressor *d = libdeflate_alloc_decompressor();
@@ -147,7 +147,7 @@ static void test_encodings(void **state) {
         assert_true(g->egress.used > 0);
         body_done(&body);
         g->settings.encoding = OTLP_ENCODING_JSON;
-        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, &body), 0);
+        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, false, &body), 0);
         assert_string_equal(body.content_type, "application/json");
         assert_int_equal(libdeflate_gzip_decompress(d, body.pieces[0].iov_base, body.bytes, raw, sizeof(raw), &n), LIBDEFLATE_SUCCESS);
         assert_int_equal(n, strlen(REQUEST(LOG("a") "," LOG("b"))));
@@ -155,7 +155,10 @@ static void test_encodings(void **state) {
         body_done(&body);
         libdeflate_free_decompressor(d);
         g->egress.limit = g->egress.used + 100;
-        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, &body), -ENOBUFS);
+        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, false, &body), -ENOBUFS);
+        assert_int_equal(encode_otlp(g->encoder, &g->settings, b, true, &body), 0);
+        assert_true(body.bytes > 0);
+        body_done(&body);
         settle(g, b);
 }
 
@@ -166,21 +169,21 @@ static void test_halves(void **state) {
         struct batch *b = take(g), *second, *third;
         struct tel_buf *one, *two;
         uint64_t items;
-        assert_int_equal(encode_otlp_halves(g->encoder, b, &one, &items, &two), 0);
+        assert_int_equal(encode_otlp_halves(b, &one, &items, &two), 0);
         assert_true(items == 2 || items == 3);
         assert_int_equal(batch_split_own(b, one, items, two, &second), 0);
         assert_int_equal(b->items + second->items, 5);
         struct batch *larger = b->items == 3 ? b : second;
-        assert_int_equal(encode_otlp_halves(g->encoder, larger, &one, &items, &two), 0);
+        assert_int_equal(encode_otlp_halves(larger, &one, &items, &two), 0);
         assert_int_equal(batch_split_own(larger, one, items, two, &third), 0);
         struct batch *single = larger->items == 1 ? larger : third;
         assert_int_equal(single->items, 1);
-        assert_int_equal(encode_otlp_halves(g->encoder, single, &one, &items, &two), -EINVAL);
+        assert_int_equal(encode_otlp_halves(single, &one, &items, &two), -EINVAL);
         struct body body;
         size_t bytes = 0;
         struct batch *all[] = { b, second, third };
         for (size_t i = 0; i < 3; i++) {
-                assert_int_equal(encode_otlp(g->encoder, &g->settings, all[i], &body), 0);
+                assert_int_equal(encode_otlp(g->encoder, &g->settings, all[i], false, &body), 0);
                 bytes += body.bytes;
                 body_done(&body);
         }
