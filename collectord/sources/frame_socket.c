@@ -415,10 +415,10 @@ static void on_sweep(uv_timer_t *timer) {
                 uv_timer_stop(timer);
 }
 
-/* What is left behind the last whole frame or line has a deadline. A whole one that waits for room in the spools has none: that is not the peer's doing. */
+/* What is left behind the last whole frame or line has a deadline. What waits for room, in the spools or for its own bytes, has none: that is not the peer's doing. */
 static void peer_note_unfinished(struct peer *p) {
         struct frame_socket *f = p->owner;
-        bool unfinished = p->in && !p->held && (p->mode == PEER_FRAMES || p->mode == PEER_LINES || p->mode == PEER_NEW);
+        bool unfinished = p->in && !p->held && !p->paused && (p->mode == PEER_FRAMES || p->mode == PEER_LINES || p->mode == PEER_NEW);
         if (!unfinished)
                 p->unfinished_ns = 0;
         else if (p->unfinished_ns == 0) {

@@ -400,12 +400,12 @@ enum reader_state reader_state(const struct reader *r) {
         return r->position < r->dropping_until ? READER_DROPPING : READER_FLOWING;
 }
 
-/* What waits would take longer than READER_KEEPS_UP_NS at the pace so far. */
+/* What waits would take longer than READER_DRAIN_NS at the pace so far. */
 static bool reader_is_slow(const struct reader *r, uint64_t now_ns) {
         uint64_t busy_ns = now_ns - TEL_MIN(r->busy_since_ns, now_ns);
         if (r->busy_since_ns == 0 || r->waiting_bytes <= TEL_MIN((size_t)READER_PACE_BYTES, r->spools->budget.limit / 8) || busy_ns <= READER_PACE_NS)
                 return false;
-        return (double)r->waiting_bytes * (double)busy_ns > (double)r->busy_bytes * (double)READER_KEEPS_UP_NS;
+        return (double)r->waiting_bytes * (double)busy_ns > (double)r->busy_bytes * (double)READER_DRAIN_NS;
 }
 
 bool reader_keeps_up(const struct reader *r, uint64_t now_ns) {

@@ -5,8 +5,9 @@
 #include "collectord/spool/spool.h"
 
 #define READER_KEEPS_UP_NS (30 * TEL_NS_PER_S)     /* a reader that does not fail keeps up while its oldest waiting record is younger */
-/* ... and while what waits, beyond a few requests, would be gone within the same time at the pace it was taken since it began to wait. So a destination that
+/* ... and while what waits, beyond a few requests, would be gone within READER_DRAIN_NS at the pace it was taken since it began to wait. So a destination that
  * answers, but slowly, is told from one that is merely behind a burst: the one loses its oldest, for the other the door waits. */
+#define READER_DRAIN_NS (10 * TEL_NS_PER_S)
 #define READER_PACE_BYTES (4u << 20)               /* less than that, or than an eighth of the budget, says nothing about pace */
 #define READER_PACE_NS (5 * TEL_NS_PER_S)          /* so long the pace is not known yet */
 #define READER_BURST_NS (2 * TEL_NS_PER_S)         /* so long a reader that does not fail may be over max_lag.bytes: one large request, not a lag */
