@@ -232,7 +232,7 @@ static const struct tel_config_key buffer_table[] = {
         KEY(SIZE, struct settings, buffer.ingest, "ingest", .fallback = "\"24MB\"", .min = MB, .max = TB,
             .text = "Requests and frames that are being received; at least `listen.otlp_body`."),
         KEY(SIZE, struct settings, buffer.egress, "egress", .fallback = "\"16MB\"", .min = MB, .max = TB,
-            .text = "Requests that are being sent; at least each `batch.max_bytes`."),
+            .text = "Requests that are being sent; at least each `batch.max_bytes`. Each signal of a destination may have one beside it."),
         END,
 };
 
