@@ -24,7 +24,7 @@ struct daemon_private {
         int fds[LISTENERS];                        /* handed over by systemd, or -1 */
         uint64_t delivered_at_stop;
         bool stop_begun;
-        struct tel_log_repeat lost_log[DROP_REASONS];
+        struct tel_log_repeat lost_log[DROP_REASONS][TEL_SIGNALS];
 };
 
 const char *service_state_name(enum service_state s) {
@@ -80,7 +80,10 @@ static void on_lost(void *ctx, const struct reader *r, const struct loss *l) {
         char items[24], age[24];
         if (l->reason == DROP_REFUSED || l->reason == DROP_TOO_LARGE || l->reason == DROP_REJECTED)
                 return;                            /* the destination says it, with the answer */
-        tel_log_repeated(&d->private->lost_log[l->reason], clock_now_ns(), TEL_LOG_WARN, "data dropped", { "destination", reader_destination(r) },
+        struct tel_log_repeat *repeat = &d->private->lost_log[l->reason][l->signal];
+        if (l->reason == DROP_STOP || l->reason == DROP_REMOVED)
+                *repeat = (struct tel_log_repeat){ 0 };    /* said once for each signal of a destination, and there is no later line to wait for */
+        tel_log_repeated(repeat, clock_now_ns(), TEL_LOG_WARN, "data dropped", { "destination", reader_destination(r) },
                          { "signal", tel_signal_name(l->signal) }, { "reason", drop_reason_name(l->reason) },
                          { "items", TEL_LOGF(items, "%llu", (unsigned long long)l->items) },
                          { "age_s", TEL_LOGF(age, "%llu", (unsigned long long)((l->first_ns - TEL_MIN(l->received_min_ns, l->first_ns)) / TEL_NS_PER_S)) });

@@ -243,8 +243,8 @@ const struct tel_config_key settings_table[] = {
             .n_max = SETTINGS_DESTINATIONS_MAX, .text = "Where records go; NAME is free and stands in metrics, logs and telemetryctl."),
         GROUP("buffer", buffer_table, "Bounds of memory; their sum is what records may take."),
         KEY(DURATION, struct settings, stop_timeout_ns, "stop_timeout", .fallback = "\"10s\"", .min = 0, .max = HOUR,
-            .text = "At a stop destinations get so long for what is unsent; what is left then is given up and "
-                    "counted."),
+            .text = "At a stop each destination gets one more try for what is unsent, and all together so long; what is left then is "
+                    "given up and counted."),
         KEY(ENUM, struct settings, log_level, "log_level", .fallback = "\"info\"", .names = log_level_names,
             .text = "Least important log lines to write."),
         END,
