@@ -3,8 +3,8 @@
 
 #include "collectord/spool/segment.h"
 
-/* Nothing is kept of a segment that was given back, not even for the next one: what is not in a spool is not in memory. Fresh pages cost about 4 % of
- * the CPU at 800,000 spans a second, and nothing anybody can measure below. */
+/* Nothing is kept of a segment that was given back, not even for the next one: what is not in a spool is not in memory. Fresh pages cost a fault each,
+ * which only counts at saturation. */
 
 static int memory_open(struct segment_store *store, size_t bytes, struct segment **ret) {
         (void)store;
