@@ -63,7 +63,6 @@ struct lane {
         uint64_t timer_ns;                         /* when it fires; 0: not armed */
         struct retry retry;
         struct shipment *shipments;
-        unsigned sending;
         uint64_t taken_ns;                         /* when the last batch was taken */
         uint64_t egress_until_ns;                  /* no room for a body before */
         size_t bytes_max_learned;                  /* by 413; 0: nothing learned */
@@ -292,8 +291,7 @@ static void on_answer(void *ctx, const struct transfer_result *r) {
         struct lane *l = s->lane;
         uint64_t now = clock_now_ns();
         s->transfer = NULL;
-        l->sending--;
-        l->stats.in_flight = l->sending;
+        l->stats.in_flight--;
         l->stats.sent_bytes += r->wire_bytes;
         l->stats.duration_sum_ns += r->took_ns;
         l->stats.status_codes[TEL_MIN(r->status / 100, 5u)]++;
@@ -324,9 +322,8 @@ static int shipment_send(struct shipment *s, uint64_t now) {
         struct lane *l = s->lane;
         const struct destination_settings *d = l->destination->settings;
         char text[128];
-        int r = 0;
         /* A lane with nothing under way always gets its one body: else destinations that hang could keep it silent for ever. */
-        r = encode_otlp(l->destination->all->encoder, d, s->batch, l->sending == 0, &s->body);
+        int r = encode_otlp(l->destination->all->encoder, d, s->batch, l->stats.in_flight == 0, &s->body);
         if (r < 0) {
                 tel_log_repeated(&l->egress_log, now, TEL_LOG_WARN, "no memory for a request body (buffer.egress), waiting", { "destination", d->name });
                 return -ENOBUFS;
@@ -347,8 +344,7 @@ static int shipment_send(struct shipment *s, uint64_t now) {
                 return 0;
         }
         shipment_step(s, SHIPMENT_ON_SEND);
-        l->sending++;
-        l->stats.in_flight = l->sending;
+        l->stats.in_flight++;
         return 0;
 }
 
@@ -435,17 +431,21 @@ static void lane_arm(struct lane *l, uint64_t at_ns, uint64_t now) {
 
 static void check_flushed(struct destinations *ds);
 
+/* No attempt before. */
+static uint64_t lane_wait_until(const struct lane *l) {
+        return TEL_MAX(l->retry.until_ns, l->egress_until_ns);
+}
+
 /* Sends what may be sent now, and arms the timer for what comes later. Called after every event. */
 static void lane_pump(struct lane *l) {
         uint64_t now = clock_now_ns(), next = UINT64_MAX;
         expire_shipments(l, now);
         reader_expire(l->reader, now);
         l->stats.next_attempt_ns = now < l->retry.until_ns ? l->retry.until_ns : 0;
-        uint64_t wait_until = TEL_MAX(l->retry.until_ns, l->egress_until_ns);
-        while (now >= wait_until && !l->stopped) {
+        while (now >= lane_wait_until(l) && !l->stopped) {
                 /* While it fails, one request at a time finds out whether it still does. */
                 unsigned limit = reader_failed_since_ns(l->reader) ? 1 : (unsigned)l->destination->settings->in_flight;
-                if (l->sending >= limit)
+                if (l->stats.in_flight >= limit)
                         break;
                 uint64_t due_ns = UINT64_MAX;
                 unsigned n;
@@ -458,11 +458,9 @@ static void lane_pump(struct lane *l) {
                 }
                 if (shipment_send(s, now) < 0)     /* no room beside what is under way: the next answer brings it */
                         break;
-                wait_until = TEL_MAX(l->retry.until_ns, l->egress_until_ns);
         }
-        wait_until = TEL_MAX(l->retry.until_ns, l->egress_until_ns);
-        if (now < wait_until && (l->shipments || reader_ledger(l->reader)->waiting > 0))
-                next = wait_until;
+        if (now < lane_wait_until(l) && (l->shipments || reader_ledger(l->reader)->waiting > 0))
+                next = lane_wait_until(l);
         lane_arm(l, l->stopped ? UINT64_MAX : next, now);
         lane_show_state(l);
         if (l->destination->all->flushed)
@@ -537,9 +535,8 @@ static void lane_cancel(struct lane *l) {
                         s->heard = true;
                         shipment_step(s, SHIPMENT_ON_CANCEL);
                         body_done(&s->body);
-                        l->sending--;
+                        l->stats.in_flight--;
                 }
-        l->stats.in_flight = l->sending;
 }
 
 static struct lane *lane_free(struct lane *l, enum drop_reason reason) {
@@ -718,7 +715,7 @@ struct destinations *destinations_free(struct destinations *ds) {
 /* ---- Stopping ---- */
 
 static bool lane_is_done(const struct lane *l) {
-        return l->stopped ? l->sending == 0 : !l->shipments && reader_ledger(l->reader)->waiting == 0;
+        return l->stopped ? l->stats.in_flight == 0 : !l->shipments && reader_ledger(l->reader)->waiting == 0;
 }
 
 static void check_flushed(struct destinations *ds) {
