@@ -226,9 +226,11 @@ static void print_section(const struct tel_config_path *path, const struct tel_c
         for (const struct tel_config_key *k = table; k->key; k++) {
                 fprintf(to, "| `%s` | ", k->key);
                 print_type(path, k, to);
-                if (k->fallback)
-                        fprintf(to, " | `%s` | ", k->fallback);
-                else
+                if (k->fallback) {
+                        fputs(" | `", to);
+                        print_cell(k->fallback, to);
+                        fputs("` | ", to);
+                } else
                         fputs(k->type == TEL_CONFIG_OBJECT ? " |  | " : " | required | ", to);
                 print_bounds(k, to);
                 fputs(" | ", to);

@@ -6,7 +6,6 @@
 #include "libtelemetry/base.h"
 
 #define CONVERSATION_LINE_MAX 4096                 /* bytes of a line, its newline too; the daemon takes no more */
-#define CONVERSATION_SYSTEM_PATH "/run/collectord/control.sock"
 
 /* The words as one line that the daemon cuts into the same words again; json goes in front. Returns its length,
  * or -E2BIG, or -EINVAL: a word holds a newline. */

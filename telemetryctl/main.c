@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-/* telemetryctl: asks collectord over its control socket. */
+/* telemetryctl: asks collectord, or another daemon of the suite, over its control socket. */
 #include <getopt.h>
 #include <signal.h>
 #include <stdio.h>
@@ -11,12 +11,13 @@
 enum { EXIT_USAGE = 2 };
 
 static const char usage[] =
-        "usage: telemetryctl [--socket PATH] [--json] VERB [ARGUMENTS]\n";
+        "usage: telemetryctl [--socket PATH] [--json] [beylad] VERB [ARGUMENTS]\n";
 
 static const char help[] =
-        "Asks collectord what it does.\n"
+        "Asks collectord what it does, or beylad.\n"
         "\n"
-        "  --socket PATH   its control socket; else control.sock in the runtime directory, then " CONVERSATION_SYSTEM_PATH "\n"
+        "  --socket PATH   its control socket; else control.sock (beylad.sock) in the runtime directory, then in\n"
+        "                  /run/collectord (/run/beylad, /run/collectord)\n"
         "  --json          the answer as JSON, an object a line\n"
         "  --version       prints the version\n"
         "  --help          prints this\n"
@@ -27,10 +28,23 @@ static const char help[] =
         "  telemetryctl tap traces --back 5m service=checkout\n"
         "  telemetryctl tap logs level=error 'body~timed out'\n"
         "  telemetryctl help             every verb, from the daemon\n"
+        "  telemetryctl beylad status\n"
+        "  telemetryctl beylad explain 4711\n"
+        "  telemetryctl beylad help\n"
         "\n"
         "Exit status: 0 answered, 1 no connection or an error of the daemon, 2 bad usage.\n";
 
+/* Who can be asked. A daemon is named in front of the verb, collectord need not be. */
+static const struct daemon {
+        const char *name, *socket;                 /* socket: its name in the runtime directory */
+        const char *system[2];                     /* where it is when it runs as another user; NULL: nowhere else */
+} daemons[] = {
+        { "collectord", "control.sock", { "/run/collectord/control.sock", NULL } },
+        { "beylad", "beylad.sock", { "/run/beylad/beylad.sock", "/run/collectord/beylad.sock" } },
+};
+
 struct arguments {
+        const struct daemon *daemon;
         const char *socket;
         bool json;
         char **words;
@@ -45,7 +59,7 @@ static int arguments_read(int argc, char **argv, struct arguments *ret) {
                 { "help", no_argument, NULL, 'h' }, { NULL, 0, NULL, 0 },
         };
         int option;
-        *ret = (struct arguments){ 0 };
+        *ret = (struct arguments){ .daemon = &daemons[0] };
         while ((option = getopt_long(argc, argv, "+h", options, NULL)) != -1) {
                 switch (option) {
                 case 's':
@@ -65,6 +79,12 @@ static int arguments_read(int argc, char **argv, struct arguments *ret) {
                         return EXIT_USAGE;
                 }
         }
+        for (size_t i = 0; i < TEL_ARRAY_LEN(daemons) && optind < argc; i++)
+                if (strcmp(argv[optind], daemons[i].name) == 0) {
+                        ret->daemon = &daemons[i];
+                        optind++;
+                        break;
+                }
         if (optind == argc) {
                 fprintf(stderr, "telemetryctl: no verb\n%stry telemetryctl --help\n", usage);
                 return EXIT_USAGE;
@@ -75,26 +95,29 @@ static int arguments_read(int argc, char **argv, struct arguments *ret) {
 }
 
 /* The socket that was named; else ours, then the system's: people mostly ask a daemon that runs as another user. */
-static int connect_somewhere(const char *named, char path[static 256]) {
-        int r = named ? snprintf(path, 256, "%s", named) : tel_runtime_path("control.sock", path, 256);
+static int connect_somewhere(const struct arguments *a, char path[static 256]) {
+        int r = a->socket ? snprintf(path, 256, "%s", a->socket) : tel_runtime_path(a->daemon->socket, path, 256);
         if (r < 0)
                 return r;
         int fd = conversation_open(path);
-        if (fd >= 0 || named)
-                return fd;
-        int system = conversation_open(CONVERSATION_SYSTEM_PATH);
-        if (system >= 0 || system == -EACCES)      /* there is one, so it is the one that was meant */
-                snprintf(path, 256, "%s", CONVERSATION_SYSTEM_PATH);
-        return system >= 0 || system == -EACCES ? system : fd;
+        for (size_t i = 0; fd < 0 && !a->socket && i < TEL_ARRAY_LEN(a->daemon->system) && a->daemon->system[i]; i++) {
+                int system = conversation_open(a->daemon->system[i]);
+                if (system < 0 && system != -EACCES)
+                        continue;
+                snprintf(path, 256, "%s", a->daemon->system[i]);       /* there is one, so it is the one that was meant */
+                return system;
+        }
+        return fd;
 }
 
-static void explain(const char *path, int error) {
-        const char *hint = "is collectord running? --socket PATH names another socket; listen.control of its configuration says which";
+static void explain(const struct daemon *d, const char *path, int error) {
+        fprintf(stderr, "telemetryctl: cannot connect to '%s': %s\n  ", path, strerror(-error));
         if (error == -EACCES)
-                hint = "only collectord's own user, its group and root may ask it";
+                fprintf(stderr, "only %s's own user, its group and root may ask it\n", d->name);
         else if (error == -ECONNREFUSED)
-                hint = "nobody listens there any more: collectord is not running, or was killed";
-        fprintf(stderr, "telemetryctl: cannot connect to '%s': %s\n  %s\n", path, strerror(-error), hint);
+                fprintf(stderr, "nobody listens there any more: %s is not running, or was killed\n", d->name);
+        else
+                fprintf(stderr, "is %s running? --socket PATH names another socket; listen.control of its configuration says which\n", d->name);
 }
 
 /* Everything read so far was written at once, so there is nothing to finish. */
@@ -118,9 +141,9 @@ int main(int argc, char **argv) {
         signal(SIGPIPE, SIG_IGN);
         if (strcmp(a.words[0], "tap") == 0)
                 signal(SIGINT, on_interrupt);
-        int fd = connect_somewhere(a.socket, path);
+        int fd = connect_somewhere(&a, path);
         if (fd < 0) {
-                explain(path, fd);
+                explain(a.daemon, path, fd);
                 return EXIT_FAILURE;
         }
         r = conversation_run(fd, line, (size_t)n, STDOUT_FILENO);
@@ -128,8 +151,8 @@ int main(int argc, char **argv) {
         if (r == -EPIPE)                           /* `telemetryctl tap | head`: whoever read it has enough */
                 return EXIT_SUCCESS;
         if (r < 0) {
-                fprintf(stderr, "telemetryctl: '%s': %s\n", path, r == -ECONNRESET
-                        ? "collectord closed the connection" : strerror(-r));
+                fprintf(stderr, "telemetryctl: '%s': %s%s\n", path, r == -ECONNRESET ? a.daemon->name : "",
+                        r == -ECONNRESET ? " closed the connection" : strerror(-r));
                 return EXIT_FAILURE;
         }
         return r == CONVERSATION_ERROR ? EXIT_FAILURE : EXIT_SUCCESS;

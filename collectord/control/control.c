@@ -6,8 +6,8 @@
 #include "collectord/clock.h"
 #include "collectord/control/control.h"
 #include "collectord/control/verbs.h"
-#include "collectord/unix_listen.h"
 #include "libtelemetry/log.h"
+#include "libtelemetry/unix_listen.h"
 
 #define TAP_CHUNK (64u << 10)                      /* bytes of one write of a tap */
 #define TAP_PAUSE_MS 50                            /* live taps print at most so often: 20 times a second looks alive, and costs little under load */
@@ -467,7 +467,7 @@ int control_new(struct daemon *d, const char *path, int fd, struct control **ret
         k->budget.limit = CONTROL_BYTES_MAX;
         k->own_path = fd < 0;
         snprintf(k->path, sizeof(k->path), "%s", path);
-        fd = fd < 0 ? unix_listen(path, 0660, reterr) : fd;
+        fd = fd < 0 ? tel_unix_listen(path, 0660, reterr) : fd;
         if (fd < 0) {
                 free(k);
                 return fd;

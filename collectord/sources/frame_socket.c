@@ -10,10 +10,10 @@
 #include "collectord/sources/frame_socket.h"
 #include "collectord/sources/line.h"
 #include "collectord/stats.h"
-#include "collectord/unix_listen.h"
 #include "libtelemetry/cursor.h"
 #include "libtelemetry/json.h"
 #include "libtelemetry/log.h"
+#include "libtelemetry/unix_listen.h"
 
 #define PRODUCERS_MAX 256                          /* epochs remembered; one of a producer that is away is forgotten first */
 #define READ_BYTES (64u << 10)                     /* room offered to one read */
@@ -646,7 +646,7 @@ int frame_socket_new(uv_loop_t *loop, const struct frame_socket_options *options
         f->connections_max = (unsigned)options->settings->listen.frames_connections;
         snprintf(f->path, sizeof(f->path), "%s", options->path);
         int r = resolve_users(f, &options->settings->listen.frames_users, reterr);
-        int fd = r < 0 ? r : options->fd >= 0 ? options->fd : unix_listen(f->path, 0660, reterr);
+        int fd = r < 0 ? r : options->fd >= 0 ? options->fd : tel_unix_listen(f->path, 0660, reterr);
         if (fd < 0) {
                 free(f);
                 return fd;

@@ -298,6 +298,28 @@ def test_telemetryctl_finds_the_socket_and_names_what_is_wrong(d, tmp_path):
     assert ran.returncode == 1 and "none.sock" in ran.stderr
 
 
+@pytest.mark.row("IPC-08")
+def test_telemetryctl_asks_the_daemon_that_is_named(d):
+    """Another one beside collectord in the runtime directory: a socket that says what it was asked."""
+    env = {**os.environ, "RUNTIME_DIRECTORY": str(d.runtime)}
+    with socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(d.runtime / "beylad.sock"))
+        listener.listen()
+        listener.settimeout(20)
+        with subprocess.Popen([binary("telemetryctl"), "--json", "beylad", "explain", "42"], env=env, stdout=subprocess.PIPE, text=True) as p:
+            peer, _ = listener.accept()
+            with peer, peer.makefile("rw") as file:
+                assert file.readline() == "json explain 42\n"
+                file.write('{"pid":42}\n\n')
+            assert p.stdout.read() == '{"pid":42}\n' and p.wait(20) == 0
+    ran = subprocess.run([binary("telemetryctl"), "beylad", "status"], env=env, capture_output=True, text=True, timeout=20)
+    assert ran.returncode == 1 and "beylad.sock" in ran.stderr and "beylad is not running" in ran.stderr
+    ran = subprocess.run([binary("telemetryctl"), "collectord", "status"], env=env, capture_output=True, text=True, timeout=20)
+    assert ran.returncode == 0 and "RUNNING" in ran.stdout
+    ran = subprocess.run([binary("telemetryctl"), "beylad"], env=env, capture_output=True, text=True, timeout=20)
+    assert ran.returncode == 2 and "no verb" in ran.stderr
+
+
 # ---- the web listener ----
 
 @pytest.mark.row("COL-HTTP-01", "COL-HTTP-02")

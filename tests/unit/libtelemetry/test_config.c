@@ -416,6 +416,21 @@ static void test_sizes_and_durations(void **state) {
         }
 }
 
+/* A bar in a default or a sentence does not end the cell. */
+static void test_documentation_bars(void **state) {
+        (void)state;
+        static const struct tel_config_key bars[] = {
+                { .key = "regex", .type = TEL_CONFIG_STRING, .fallback = "\"(a|b)$\"", .text = "One|other." }, { .key = NULL },
+        };
+        char *text = NULL;
+        size_t n = 0;
+        FILE *f = open_memstream(&text, &n);
+        assert_int_equal(tel_config_print_markdown(bars, "Title", "", f), 0);
+        fclose(f);
+        assert_non_null(strstr(text, "| `regex` | string | `\"(a\\|b)$\"` |  | One\\|other. |\n"));
+        free(text);
+}
+
 /* The page has a section per table; the schema knows every key. */
 static void test_documentation(void **state) {
         (void)state;
@@ -464,7 +479,7 @@ int main(void) {
                 cmocka_unit_test(test_defaults), cmocka_unit_test(test_print_reads_back), cmocka_unit_test(test_secrets_are_not_printed),
                 cmocka_unit_test(test_errors), cmocka_unit_test(test_comments), cmocka_unit_test(test_expansion),
                 cmocka_unit_test(test_large_file), cmocka_unit_test(test_import), cmocka_unit_test(test_check), cmocka_unit_test(test_long_key),
-                cmocka_unit_test(test_sizes_and_durations), cmocka_unit_test(test_documentation),
+                cmocka_unit_test(test_sizes_and_durations), cmocka_unit_test(test_documentation), cmocka_unit_test(test_documentation_bars),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
 }

@@ -5,10 +5,11 @@
 #include <sys/un.h>
 #include <unistd.h>
 
-#include "collectord/unix_listen.h"
+#include "libtelemetry/unix_listen.h"
 
 static int fail(char *reterr, const char *path, int error) {
-        snprintf(reterr, 256, "socket '%.180s': %s", path, error == EADDRINUSE ? "somebody listens there already" : strerror(error));
+        snprintf(reterr, TEL_UNIX_LISTEN_ERROR_MAX, "socket '%.180s': %s", path,
+                 error == EADDRINUSE ? "somebody listens there already" : strerror(error));
         return -error;
 }
 
@@ -21,7 +22,7 @@ static bool is_alive(const struct sockaddr_un *address) {
         return alive;
 }
 
-int unix_listen(const char *path, unsigned mode, char *reterr) {
+int tel_unix_listen(const char *path, unsigned mode, char *reterr) {
         struct sockaddr_un address = { .sun_family = AF_UNIX };
         struct stat st;
         if (strlen(path) >= sizeof(address.sun_path))
