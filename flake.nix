@@ -1,6 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 {
-  description = "Host observability in small daemons: collectord, libtelemetry, telemetryctl";
+  description = "Host observability in small daemons: collectord, beylad, libtelemetry, telemetryctl";
 
   inputs.nixpkgs.url = "github:NixOS/nixpkgs/nixos-25.05";
 
@@ -10,8 +10,11 @@
       forAll = f: nixpkgs.lib.genAttrs systems (system: f nixpkgs.legacyPackages.${system});
 
       # What a build needs; docs/dependencies.md says why.
-      tools = pkgs: with pkgs; [ cmake ninja pkg-config nanopb ];
-      libraries = pkgs: with pkgs; [ libuv nanopb curl jansson systemd libbpf libmicrohttpd libdeflate isa-l zstd cmocka ];
+      # BPF programs take the bare clang: the wrapped one adds flags that only fit programs of this machine.
+      tools = pkgs: with pkgs; [ cmake ninja pkg-config nanopb llvmPackages.clang-unwrapped bpftools ];
+      libraries = pkgs: with pkgs; [ libuv nanopb curl jansson systemd libbpf elfutils capstone libmicrohttpd libdeflate isa-l zstd cmocka ];
+      # The bare clang knows no headers but its own.
+      bpfHeaders = pkgs: pkgs.lib.makeSearchPathOutput "dev" "include" (with pkgs; [ libbpf linuxHeaders ]);
 
       build = pkgs: extra: pkgs.stdenv.mkDerivation ({
         pname = "spoke";
@@ -20,6 +23,7 @@
         strictDeps = true;
         nativeBuildInputs = tools pkgs;
         buildInputs = libraries pkgs;
+        C_INCLUDE_PATH = bpfHeaders pkgs;
         meta = {
           description = "Host observability in small daemons";
           license = pkgs.lib.licenses.asl20;
@@ -54,6 +58,7 @@
       devShells = forAll (pkgs: {
         default = pkgs.mkShell {
           inputsFrom = [ self.packages.${pkgs.stdenv.hostPlatform.system}.default ];
+          C_INCLUDE_PATH = bpfHeaders pkgs;
           # What scripts/run and scripts/test use beside the build.
           packages = with pkgs; [
             python3 socat curl git openssl jq unixtools.xxd iproute2 valgrind

@@ -1,15 +1,16 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The arrows of docs/architecture.md, read from the #include lines: daemons -> libtelemetry; inside collectord
-sources -> pipeline -> spool -> destinations, and only daemon.c knows web/ and control/."""
+"""The arrows of docs/architecture.md, read from the #include lines: daemons -> libtelemetry, and none to another daemon. Inside collectord
+sources -> pipeline -> spool -> destinations, and only daemon.c knows web/ and control/. Inside beylad events and bytes -> connections and protocols
+-> exchanges -> spans and metrics -> output: that half knows no kernel; the probes know nothing of it but the event."""
 import re
 
 from lib import tree
 
-COMMON = {"settings", "stats", "clock", "unix_listen"}
+COMMON = {"settings", "stats", "clock"}
 REPORT = {"report", "report_text"}
 STAGES = {"sources", "pipeline", "spool", "destinations"}
-# Room -> rooms whose headers it may include, beside its own and libtelemetry. A room is a folder of collectord, or a file beside main.c.
-ALLOWED = {
+# Room -> rooms whose headers it may include, beside its own and libtelemetry. A room is a folder of the daemon, or a file beside main.c.
+COLLECTORD = {
     "sources": {"pipeline", "spool", "http"} | COMMON,
     "pipeline": {"spool", "settings", "stats"},            # no clock: time is an argument
     "spool": set(),
@@ -19,7 +20,6 @@ ALLOWED = {
     "settings_check": {"settings"},
     "stats": {"settings"},
     "clock": set(),
-    "unix_listen": set(),
     "daemon": STAGES | COMMON | REPORT | {"web", "control"},
     "report": {"daemon"} | STAGES | COMMON,
     "report_text": {"report"} | COMMON,
@@ -27,15 +27,65 @@ ALLOWED = {
     "control": {"daemon", "spool"} | REPORT | COMMON,
     "main": {"daemon"} | COMMON,
 }
-GENERATED = {"proto"}                                       # of libtelemetry, by nanopb
+EXCHANGES = {"exchange", "connection"}                      # an exchange is part of its connection
+SPANS = {"attributes", "context"} | EXCHANGES
+BEYLAD = {
+    # what the kernel side says, and the user side hears
+    "event": set(),
+    # bytes in, exchanges out
+    "protocols": EXCHANGES,
+    "exchange": EXCHANGES,
+    "connection": {"exchange", "protocols", "process", "event"},
+    # exchanges in, telemetry out
+    "context": {"event", "sampler"} | EXCHANGES,
+    "sampler": {"settings"},
+    "route": {"settings"},
+    "attributes": {"process"} | EXCHANGES,
+    "span": SPANS,
+    "red": SPANS - {"context"},
+    "printer": {"settings"} | SPANS,
+    "tracer": {"settings", "process", "event", "route", "sampler", "span", "red", "printer"} | SPANS,
+    "recording": {"event", "process", "tracer"},
+    # the kernel, and who is observed
+    "probes": {"event", "elf_file", "maps_file"},
+    "elf_file": set(),
+    "maps_file": set(),
+    "selection": {"settings"},
+    "discover": {"probes", "event", "process", "selection", "stats"},
+    "explain": {"probes", "event", "process", "selection"},
+    # who a process is
+    "process": {"pairs", "runtime"},
+    "runtime": {"pairs", "process"},
+    "pairs": set(),
+    # what a person says
+    "settings": set(),
+    "settings_check": {"settings", "route"},
+    "environment": {"settings", "pairs"},
+    "arguments": {"settings", "environment"},
+    # the way out, and the rest
+    "output": {"output_http"},
+    "output_http": set(),
+    "control": set(),
+    "budget": set(),
+    "clock": set(),
+    "stats": set(),
+    "report": {"budget", "discover", "output", "probes", "process", "settings", "stats", "tracer"},
+    "main": {"arguments", "daemon"},
+}
+BEYLAD["daemon"] = set(BEYLAD)
+ALLOWED = {"collectord": COLLECTORD, "beylad": BEYLAD}
+ONLY_DAEMON = {"collectord": {"web", "control"}, "beylad": {"control"}}
+GENERATED = re.compile(r"proto/|beylad/probes/\w+\.skel\.h$")  # by nanopb, by bpftool
 INCLUDE = re.compile(r'^\s*#\s*include\s+(["<])([^">]+)[">]')
 
 
 def room_of(path):
     """("collectord", "spool") for collectord/spool/x.h, ("collectord", "daemon") for collectord/daemon.c, ("libtelemetry", "") for its files."""
     parts = str(path).split("/")
-    if parts[0] != "collectord":
+    if parts[0] not in ALLOWED:
         return parts[0], ""
+    if str(path) == "beylad/probes/event.h":                # the one header of the probes that others know
+        return "beylad", "event"
     return parts[0], parts[1] if len(parts) > 2 else parts[1].rsplit(".", 1)[0]
 
 
@@ -43,20 +93,20 @@ def complaint(source, target):
     """Why source may not include target, or None."""
     part, room = room_of(source)
     to_part, to_room = room_of(target)
-    if to_part == "libtelemetry" or (part == "libtelemetry" and to_part in GENERATED):
+    if to_part == "libtelemetry" or (part == "libtelemetry" and GENERATED.match(target)):
         return None
     if part == "libtelemetry":
         return "libtelemetry knows no daemon"
     if to_part != part:
         return f"{part} uses libtelemetry, not {to_part}"
-    if part != "collectord" or room == to_room:
+    if part not in ALLOWED or room == to_room:
         return None
-    if room not in ALLOWED:
+    if room not in ALLOWED[part]:
         return f"room '{room}' has no row in tests/checks/include_direction.py"
-    # daemon.h is what web and control see of the daemon; the two themselves are known to daemon.c alone.
-    if to_room in {"web", "control"} and str(source) != "collectord/daemon.c":
-        return "only daemon.c knows web/ and control/"
-    if to_room not in ALLOWED[room]:
+    # daemon.h is what they see of collectord; they themselves are known to daemon.c alone.
+    if to_room in ONLY_DAEMON[part] and str(source) != f"{part}/daemon.c":
+        return "only daemon.c knows web/ and control/" if part == "collectord" else "only daemon.c knows control"
+    if to_room not in ALLOWED[part][room]:
         return f"{room} -> {to_room} is not an arrow of docs/architecture.md"
     return None
 
@@ -78,7 +128,7 @@ def main():
                 if not quoted and target.split("/")[0] not in {"libtelemetry", "collectord", "beylad", "profd", "telemetryctl"}:
                     continue                               # a system header
                 seen += 1
-                if quoted and not (args.root / target).is_file() and target.split("/")[0] not in GENERATED:
+                if quoted and not (args.root / target).is_file() and not GENERATED.match(target):
                     failures.add(path, f'"{target}" is not a path from the root of the tree', number)
                     continue
                 why = complaint(path, target)

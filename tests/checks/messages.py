@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every message that collectord logs stands in docs/messages.md, and every message there is in the code, at the same level.
+"""Every message that a daemon logs stands in docs/messages.md, and every message there is in the code, at the same level.
 A message is the string literal behind the level in tel_log(LEVEL, "..."), tel_log_repeated(..., LEVEL, "...") and their _fields forms."""
 import re
 
@@ -19,8 +19,8 @@ def without_comments(text):
 def in_code(root, failures):
     """text -> (levels, "file:line")"""
     found = {}
-    for path in tree.files(root / "collectord", ".c", ".h"):
-        path = root / "collectord" / path
+    daemons = ("collectord", "beylad", "profd")
+    for path in (root / daemon / file for daemon in daemons for file in tree.files(root / daemon, ".c", ".h")):
         name = path.relative_to(root)
         text = without_comments(path.read_text(encoding="utf-8"))
         for any_call in ANY_CALL.finditer(text):

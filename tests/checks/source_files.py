@@ -7,6 +7,9 @@ from lib import tree
 SOURCES = (".c", ".h", ".py", ".go", ".sh", ".proto", ".js", ".nix")
 TEXTS = SOURCES + (".md", ".txt", ".cmake", ".json", ".yaml", ".yml", ".in", ".options")
 SPDX = "SPDX-License-Identifier: Apache-2.0"
+# BPF programs, and what only they include: the kernel lends its helpers to GPL-compatible programs alone.
+KERNEL_SPDX = "SPDX-License-Identifier: Dual BSD/GPL"
+KERNEL = re.compile(r"\.bpf\.[ch]$|/probes/kernel\.h$")
 MACHINE = re.compile(r"(?<![\w$}.])/(?:work|root|home/(?!\.\.\.)\w+|Users/\w+)/")
 UNFINISHED = re.compile(r"\b(" + "|".join(("TO" + "DO", "FIX" + "ME", "X" + "XX", "HA" + "CK")) + r")\b(?!.*#\d+)")
 
@@ -27,8 +30,9 @@ def main():
             continue
         seen += 1
         rows = full.read_text(encoding="utf-8").splitlines()
-        if (script or path.name.endswith(SOURCES)) and not any(SPDX in row for row in rows[:3]):
-            failures.add(path, f"no '{SPDX}' in the first three lines")
+        licence = KERNEL_SPDX if KERNEL.search(str(path)) else SPDX
+        if (script or path.name.endswith(SOURCES)) and not any(licence in row for row in rows[:3]):
+            failures.add(path, f"no '{licence}' in the first three lines")
         for number, row in enumerate(rows, 1):
             if MACHINE.search(row):
                 failures.add(path, "a path of one machine", number)

@@ -6,6 +6,7 @@ import subprocess
 
 import pytest
 
+from env.beylad import Beylad, why_not
 from env.daemon import Collectord, binary
 from env.sink import Sink
 
@@ -69,6 +70,35 @@ def collectord(tmp_path, request):
         try:
             if d.running and not failed and d.control_path.exists():
                 d.ledger()
+            d.stop()
+            d.check_log()
+        except (AssertionError, OSError) as e:
+            problems.append(str(e))
+        finally:
+            d.kill()
+            if failed and d.log():
+                request.node.add_report_section("call", f"log of {d.folder.name}", d.log()[-20000:])
+    assert not problems, "\n".join(problems)
+
+
+@pytest.fixture
+def beylad(tmp_path, request):
+    """beylad(ports=[...]) starts a daemon that observes who listens there, and returns it; the arguments are those of env.beylad.Beylad.
+    Skips with the reason where the kernel or the user cannot."""
+    started = []
+    reason = why_not()
+    if reason:
+        pytest.skip(reason)
+
+    def make(*args, start=True, **options):
+        d = Beylad(tmp_path / f"beylad{len(started) or ''}", *args, **options)
+        started.append(d)
+        return d.start() if start else d
+    yield make
+    failed = getattr(request.node, "report_call", None) is None or request.node.report_call.failed
+    problems = []
+    for d in started:
+        try:
             d.stop()
             d.check_log()
         except (AssertionError, OSError) as e:

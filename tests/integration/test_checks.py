@@ -17,6 +17,16 @@ RIGHT = {
     "collectord/sources/line.h": SPDX,
     "collectord/spool/spool.h": SPDX + '#include "libtelemetry/base.h"\n',
     "libtelemetry/base.h": SPDX,
+    "beylad/main.c": SPDX + '#include "beylad/daemon.h"\n',
+    "beylad/daemon.h": SPDX + '#include "beylad/arguments.h"\n',
+    "beylad/arguments.h": SPDX,
+    "beylad/connection.h": SPDX + '#include "beylad/probes/event.h"\n#include "beylad/protocols/protocol.h"\n',
+    "beylad/protocols/protocol.h": SPDX + '#include "beylad/exchange.h"\n',
+    "beylad/exchange.h": SPDX,
+    "beylad/control.h": SPDX,
+    "beylad/probes/event.h": SPDX,
+    "beylad/probes/sockets.bpf.c": "/* SPDX-License-Identifier: Dual BSD/GPL */\n",
+    "beylad/probes/probes.h": SPDX + '#include "beylad/probes/event.h"\n#include "beylad/probes/sockets.skel.h"\n',
     "README.md": "# Read\n\n```sh\nscripts/run\nscripts/test\n```\n\n[docs](docs/messages.md#life)\n",
     "docs/messages.md": "# Messages\n\n## Life\n\n| message | level |\n|---|---|\n| `listening` | info |\n",
     "docs/dependencies.md": "| Debian 12 package | why |\n|---|---|\n| `gcc` `cmake` | the compiler | |\n",
@@ -35,9 +45,19 @@ WRONG = [
     ("include_direction", "collectord/main.c", SPDX + '#include "collectord/web/web.h"\n', "only daemon.c knows"),
     ("include_direction", "collectord/web/web.h", SPDX + '#include "web.h"\n', "not a path from the root"),
     ("include_direction", "collectord/cache/cache.h", SPDX + '#include "collectord/spool/spool.h"\n', "has no row"),
+    ("include_direction", "beylad/protocols/http.c", SPDX + '#include "beylad/probes/event.h"\n', "protocols -> event is not an arrow"),
+    ("include_direction", "beylad/connection.h", SPDX + '\n#include "beylad/probes/probes.h"\n', "beylad/connection.h:3"),
+    ("include_direction", "beylad/probes/probes.h", SPDX + '#include "beylad/connection.h"\n', "beylad/probes/probes.h:2"),
+    ("include_direction", "beylad/arguments.h", SPDX + '#include "beylad/daemon.h"\n', "beylad/arguments.h:2"),
+    ("include_direction", "beylad/main.c", SPDX + '#include "beylad/control.h"\n', "only daemon.c knows control"),
+    ("include_direction", "beylad/exchange.h", SPDX + '#include "collectord/spool/spool.h"\n', "beylad uses libtelemetry, not collectord"),
+    ("include_direction", "collectord/spool/spool.h", SPDX + '#include "beylad/exchange.h"\n', "collectord uses libtelemetry, not beylad"),
+    ("include_direction", "beylad/probes/probes.h", SPDX + '#include "beylad/probes/none.h"\n', "not a path from the root"),
+    ("include_direction", "beylad/cache.h", SPDX + '#include "beylad/exchange.h"\n', "has no row"),
     ("longest_functions", "collectord/main.c", LONG, "collectord/main.c:2: f has 93 lines"),
     ("source_files", "collectord/main.c", "int x;\n", "collectord/main.c: no 'SPDX"),
     ("source_files", "scripts/test", "#!/bin/sh\n", "scripts/test: no 'SPDX"),
+    ("source_files", "beylad/probes/sockets.bpf.c", SPDX, "beylad/probes/sockets.bpf.c: no 'SPDX-License-Identifier: Dual BSD/GPL'"),
     ("source_files", "collectord/main.c", SPDX + "/* " + "TO" + "DO: later */\n", "collectord/main.c:2"),
     ("source_files", "README.md", "see /ro" + "ot/spoke\n", "README.md:1: a path of one machine"),
     ("messages", "collectord/daemon.c", SPDX + 'tel_log(TEL_LOG_INFO, "listening");\ntel_log_repeated(&r, now, TEL_LOG_WARN, "new one", { "a", b });\n', "collectord/daemon.c:3"),
@@ -86,17 +106,24 @@ def test_one_thing_wrong_is_found(check, name, text, expected, tree):
 
 def test_generated_pages_are_compared(tree):
     """A binary that prints something else than what is kept; one that is not there."""
-    binary = tree / "build/bin/collectord"
-    binary.parent.mkdir(parents=True)
-    binary.write_text("#!/bin/sh\necho '{}'\n")
-    binary.chmod(0o755)
-    for name in ("config.md", "config.schema.json"):
-        (tree / "docs" / name).write_text("{}\n")
+    binaries = {name: tree / "build/bin" / name for name in ("collectord", "beylad")}
+    for binary in binaries.values():
+        binary.parent.mkdir(parents=True, exist_ok=True)
+        binary.write_text("#!/bin/sh\necho '{}'\n")
+        binary.chmod(0o755)
+    for name in ("config", "config-beylad"):
+        (tree / "docs" / f"{name}.md").write_text("{}\n")
+        (tree / "docs" / f"{name}.schema.json").write_text("{}\n")
     assert run("config_docs", tree)[0] == 0
+    (tree / "docs/config-beylad.md").write_text("old\n")
+    status, said = run("config_docs", tree)
+    assert status == 1 and "build/bin/beylad --print-docs > docs/config-beylad.md" in said and "docs/config.md" not in said
+    (tree / "docs/config-beylad.md").write_text("{}\n")
     (tree / "docs/config.md").write_text("old\n")
     status, said = run("config_docs", tree)
     assert status == 1 and "build/bin/collectord --print-docs > docs/config.md" in said
-    binary.unlink()
+    (tree / "docs/config.md").write_text("{}\n")
+    binaries["beylad"].unlink()
     assert run("config_docs", tree)[0] == 1
 
 

@@ -1,0 +1,412 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "beylad/context.h"
+
+#include <netinet/in.h>
+#include <sys/random.h>
+
+#include "beylad/sampler.h"
+
+#define BUCKETS 16384u                             /* of each table: about CONTEXT_OPEN_MAX exchanges */
+#define ADOPTIONS 1024u                            /* foreign (trace, parent) pairs counted at once; a collision starts the count anew */
+#define DEPTH_MAX 64                               /* services that call each other on one host; ends what cannot be a chain */
+#define CALLERS_MAX 4096u                          /* connections that a goroutine has announced to use */
+
+/* The place of one exchange. Lives while the exchange or a child refers to it. */
+struct context {
+        unsigned refs;
+        struct exchange *exchange;                 /* NULL once it was handed on */
+        enum exchange_role role;
+        bool ended, resolved, sampled;
+        uint8_t trace_id[16], span_id[8], parent_span_id[8];   /* trace and parent: valid once resolved */
+        struct trace_parent foreign;               /* traceparent of the request */
+        struct context *parent;                    /* client: the server exchange it belongs to; server: the client at the other end */
+        struct context *candidates[CONTEXT_LINKS_MAX];
+        size_t n_candidates;
+        uint64_t begun_ns;
+        uint32_t tgid;
+        uint64_t worker;                           /* goid, or tid: who serves it */
+        bool by_goroutine;
+        bool first;                                /* first request that this goroutine served, as far as we saw */
+        bool in_workers, in_ends;
+        struct context *next_worker, *next_end;    /* in their buckets */
+        uint64_t end_key;                          /* of the connection's two ends and the request's first byte */
+};
+
+struct caller {
+        uint64_t connection;
+        struct probe_task task;
+};
+
+/* Ids need to be unique, and drawing them one by one costs a system call each. */
+struct pool {
+        uint8_t bytes[2048];
+        size_t used;
+};
+
+struct contexts {
+        struct exchange_sink sink;
+        const struct sampler *sampler;
+        context_span_fn span;
+        void *ctx;
+        struct context *workers[BUCKETS];          /* open server exchanges by who serves them */
+        struct context *ends[BUCKETS];             /* by end_key, until they are handed on */
+        struct exchange *held, **held_tail;        /* ended, in that order */
+        struct {
+                uint8_t trace_id[16], span_id[8];
+                uint64_t first_ns;
+                uint32_t n;
+        } adoptions[ADOPTIONS];
+        struct caller callers[CALLERS_MAX];
+        struct pool pool;
+        struct contexts_stats stats;
+};
+
+static uint64_t mix(uint64_t v) {
+        v ^= v >> 32;
+        v *= 0xd6e8feb86659fd93ull;
+        v ^= v >> 32;
+        v *= 0xd6e8feb86659fd93ull;
+        return v ^ v >> 32;
+}
+
+static void draw(struct contexts *t, uint8_t *out, size_t n) {
+        if (t->pool.used + n > sizeof(t->pool.bytes)) {
+                size_t have = 0;
+                while (have < sizeof(t->pool.bytes)) {
+                        ssize_t r = getrandom(t->pool.bytes + have, TEL_MIN(sizeof(t->pool.bytes) - have, (size_t)256), 0);
+                        have += r > 0 ? (size_t)r : 0;     /* only EINTR can come, and 256 bytes are always whole */
+                }
+                t->pool.used = 0;
+        }
+        memcpy(out, t->pool.bytes + t->pool.used, n);
+        t->pool.used += n;
+}
+
+static struct context *context_unref(struct context *c) {
+        while (c && --c->refs == 0) {
+                struct context *parent = c->parent;
+                for (size_t i = 0; i < c->n_candidates; i++)
+                        context_unref(c->candidates[i]);
+                free(c);
+                c = parent;
+        }
+        return NULL;
+}
+
+static struct context *context_ref(struct context *c) {
+        c->refs++;
+        return c;
+}
+
+/* ---- who serves what ---- */
+
+static struct context **worker_bucket(struct contexts *t, uint32_t tgid, uint64_t worker) {
+        return &t->workers[mix((uint64_t)tgid << 32 ^ worker) & (BUCKETS - 1)];
+}
+
+static bool is_worker(const struct context *c, uint32_t tgid, uint64_t worker, bool by_goroutine) {
+        return c->tgid == tgid && c->worker == worker && c->by_goroutine == by_goroutine;
+}
+
+static void worker_remove(struct contexts *t, struct context *c) {
+        if (!c->in_workers)
+                return;
+        struct context **at = worker_bucket(t, c->tgid, c->worker);
+        while (*at != c)
+                at = &(*at)->next_worker;
+        *at = c->next_worker;
+        c->in_workers = false;
+}
+
+/* Server exchanges open on a goroutine or thread, at most n of them. */
+static size_t open_on(struct contexts *t, uint32_t tgid, uint64_t worker, bool by_goroutine, uint64_t now_ns, struct context **ret, size_t n) {
+        size_t found = 0;
+        for (struct context *c = *worker_bucket(t, tgid, worker); c && found < n; c = c->next_worker)
+                if (is_worker(c, tgid, worker, by_goroutine) && c->begun_ns + CONTEXT_AGE_MAX_NS > now_ns)
+                        ret[found++] = c;
+        return found;
+}
+
+/* ---- the two ends of a connection ---- */
+
+static uint64_t end_key(const struct probe_address *client, const struct probe_address *server, uint32_t seq) {
+        uint64_t a[5];
+        memcpy(a, client->ip, 16);
+        memcpy(a + 2, server->ip, 16);
+        a[4] = (uint64_t)client->port << 48 | (uint64_t)server->port << 32 | seq;
+        uint64_t key = 0;
+        for (size_t i = 0; i < TEL_ARRAY_LEN(a); i++)
+                key = mix(key ^ a[i]) + i;
+        return key | 1;                            /* 0 is no key */
+}
+
+static void end_insert(struct contexts *t, struct context *c) {
+        struct context **at = &t->ends[c->end_key & (BUCKETS - 1)];
+        c->next_end = *at;
+        *at = c;
+        c->in_ends = true;
+}
+
+static void end_remove(struct contexts *t, struct context *c) {
+        if (!c->in_ends)
+                return;
+        struct context **at = &t->ends[c->end_key & (BUCKETS - 1)];
+        while (*at != c)
+                at = &(*at)->next_end;
+        *at = c->next_end;
+        c->in_ends = false;
+}
+
+/* The server's parent is the client whose request's first byte has the same number at the same two ends. */
+static void join(struct contexts *t, struct context *server, struct context *client) {
+        if (server->resolved || server->parent || client == server)
+                return;
+        server->parent = context_ref(client);
+        t->stats.joined++;
+        /* A client's call is seen when it returns; by then the server may have read what it sent. */
+        if (client->exchange && server->exchange && client->exchange->start_ns > server->exchange->start_ns)
+                client->exchange->start_ns = server->exchange->start_ns;
+}
+
+static void find_other_end(struct contexts *t, struct context *c) {
+        const struct exchange *x = c->exchange;
+        const struct connection *k = x->connection;
+        if (!x->has_seq || (k->family != AF_INET && k->family != AF_INET6))
+                return;
+        bool server = x->role == EXCHANGE_SERVER;
+        c->end_key = end_key(server ? &k->remote : &k->local, server ? &k->local : &k->remote, x->seq);
+        for (struct context *o = t->ends[c->end_key & (BUCKETS - 1)]; o; o = o->next_end)
+                if (o->end_key == c->end_key && o->role != c->role) {
+                        join(t, server ? c : o, server ? o : c);
+                        break;
+                }
+        end_insert(t, c);
+}
+
+/* ---- parents of clients ---- */
+
+void contexts_caller(struct contexts *t, const struct probe_task *task, uint64_t connection) {
+        t->callers[mix(connection) & (CALLERS_MAX - 1)] = (struct caller){ connection, *task };
+}
+
+static void set_parent(struct contexts *t, struct context *c, struct context **found, size_t n, bool certain) {
+        if (n == 1 && certain) {
+                c->parent = context_ref(found[0]);
+                return;
+        }
+        if (n == 0)
+                return;
+        t->stats.ambiguous++;
+        for (size_t i = 0; i < n; i++)
+                c->candidates[c->n_candidates++] = context_ref(found[i]);
+}
+
+/* A goroutine that the serving one started may outlive the request it was started for, so that only the first request of the serving
+ * goroutine is certain to be the one. */
+static void find_parent_by_goroutine(struct contexts *t, struct context *c, const struct probe_task *task, uint64_t now_ns) {
+        struct context *found[CONTEXT_LINKS_MAX];
+        size_t n = open_on(t, c->tgid, task->work, true, now_ns, found, TEL_ARRAY_LEN(found));
+        if (n > 0 || task->parent == 0) {
+                set_parent(t, c, found, n, true);
+                return;
+        }
+        n = open_on(t, c->tgid, task->parent, true, now_ns, found, TEL_ARRAY_LEN(found));
+        set_parent(t, c, found, n, n == 1 && found[0]->first);
+}
+
+static void find_parent(struct contexts *t, struct context *c, const struct chunk *at) {
+        struct context *found[CONTEXT_LINKS_MAX];
+        struct caller *caller = &t->callers[mix(c->exchange->connection->id) & (CALLERS_MAX - 1)];
+        struct probe_task task = { at->work, at->work_parent };
+        if (caller->connection == c->exchange->connection->id && caller->connection != 0) {
+                task = caller->task;               /* the goroutine that asked, not the one that writes for it */
+                *caller = (struct caller){ 0 };
+        }
+        if (task.work)
+                find_parent_by_goroutine(t, c, &task, at->end_ns);
+        else
+                set_parent(t, c, found, open_on(t, c->tgid, at->tid, false, at->end_ns, found, TEL_ARRAY_LEN(found)), true);
+}
+
+/* ---- the sink ---- */
+
+static bool on_begun(void *ctx, struct exchange *x, const struct chunk *at) {
+        struct contexts *t = ctx;
+        struct context *c = t->stats.open < CONTEXT_OPEN_MAX && t->stats.held < CONTEXT_HELD_MAX ? calloc(1, sizeof(*c)) : NULL;
+        if (!c)
+                return false;
+        c->refs = 1;
+        c->exchange = x;
+        c->role = x->role;
+        c->begun_ns = at->end_ns;
+        c->tgid = x->connection->process ? x->connection->process->pid : 0;
+        draw(t, c->span_id, sizeof(c->span_id));
+        x->context = c;
+        t->stats.open++;
+        find_other_end(t, c);
+        if (x->role == EXCHANGE_CLIENT)
+                find_parent(t, c, at);
+        return true;
+}
+
+static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
+        struct contexts *t = ctx;
+        struct context *c = x->context;
+        c->foreign = x->parent;
+        if (x->role != EXCHANGE_SERVER)
+                return;
+        /* Who read the end of the head serves it: Go reads the first byte of a next request on another goroutine. */
+        c->by_goroutine = at->work != 0;
+        c->worker = c->by_goroutine ? at->work : at->tid;
+        c->first = x->connection->whole && !x->connection->served;
+        x->connection->served = true;
+        struct context **bucket = worker_bucket(t, c->tgid, c->worker);
+        c->next_worker = *bucket;
+        *bucket = c;
+        c->in_workers = true;
+}
+
+static void on_ended(void *ctx, struct exchange *x) {
+        struct contexts *t = ctx;
+        worker_remove(t, x->context);
+        x->context->ended = true;
+        t->stats.open--;
+        t->stats.held++;
+        x->next = NULL;
+        *t->held_tail = x;
+        t->held_tail = &x->next;
+}
+
+static void on_dropped(void *ctx, struct exchange *x, bool counted) {
+        struct contexts *t = ctx;
+        struct context *c = x->context;
+        t->stats.lost += counted;
+        if (!c)
+                return;
+        worker_remove(t, c);
+        end_remove(t, c);
+        c->exchange = NULL;
+        c->ended = true;
+        t->stats.open--;
+        x->context = context_unref(c);
+}
+
+static void on_lost(void *ctx, struct connection *c, uint64_t n) {
+        struct contexts *t = ctx;
+        (void)c;
+        t->stats.lost += n;
+}
+
+struct contexts *contexts_new(const struct sampler *sampler, context_span_fn span, void *ctx) {
+        struct contexts *t = calloc(1, sizeof(*t));
+        if (!t)
+                return NULL;
+        t->sink = (struct exchange_sink){ t, on_begun, on_asked, on_ended, on_dropped, on_lost };
+        t->sampler = sampler;
+        t->span = span;
+        t->ctx = ctx;
+        t->held_tail = &t->held;
+        t->pool.used = sizeof(t->pool.bytes);
+        return t;
+}
+
+const struct exchange_sink *contexts_sink(struct contexts *t) {
+        return &t->sink;
+}
+
+/* ---- handing on ---- */
+
+/* Whether another span may join this foreign parent: a traceparent that is used again and again would make one giant trace. */
+static bool may_adopt(struct contexts *t, const struct trace_parent *p, uint64_t now_ns) {
+        uint64_t key[3];
+        memcpy(key, p->trace_id, 16);
+        memcpy(key + 2, p->span_id, 8);
+        size_t i = mix(key[0] ^ mix(key[1]) ^ key[2]) & (ADOPTIONS - 1);
+        if (memcmp(t->adoptions[i].trace_id, p->trace_id, 16) != 0 || memcmp(t->adoptions[i].span_id, p->span_id, 8) != 0) {
+                memcpy(t->adoptions[i].trace_id, p->trace_id, 16);
+                memcpy(t->adoptions[i].span_id, p->span_id, 8);
+                t->adoptions[i].first_ns = now_ns;
+                t->adoptions[i].n = 0;
+        }
+        return ++t->adoptions[i].n <= CONTEXT_ADOPT_MAX && t->adoptions[i].first_ns + CONTEXT_AGE_MAX_NS > now_ns;
+}
+
+/* Fixes trace and parent, those above it first: from then on nothing joins above it. */
+static void resolve(struct contexts *t, struct context *c, unsigned depth) {
+        if (c->resolved)
+                return;
+        c->resolved = true;
+        const bool *sampled = NULL;
+        bool inherited;
+        if (c->parent && depth < DEPTH_MAX) {
+                resolve(t, c->parent, depth + 1);
+                /* A proxy hands the header on as it came; then what is known here is nearer than what the header names. */
+                bool same = !c->foreign.present || memcmp(c->foreign.trace_id, c->parent->trace_id, 16) == 0;
+                if (same) {
+                        memcpy(c->trace_id, c->parent->trace_id, 16);
+                        memcpy(c->parent_span_id, c->parent->span_id, 8);
+                        c->sampled = c->parent->sampled;
+                        return;
+                }
+        }
+        if (c->foreign.present && may_adopt(t, &c->foreign, c->begun_ns)) {
+                memcpy(c->trace_id, c->foreign.trace_id, 16);
+                memcpy(c->parent_span_id, c->foreign.span_id, 8);
+                inherited = c->foreign.sampled;
+                sampled = &inherited;
+                t->stats.adopted += c->role == EXCHANGE_SERVER;
+        } else
+                draw(t, c->trace_id, 16);
+        c->sampled = sampler_decide(t->sampler, c->trace_id, sampled);
+}
+
+static void hand_on(struct contexts *t, struct exchange *x) {
+        struct context *c = x->context;
+        struct span s = { .exchange = x };
+        resolve(t, c, 0);
+        memcpy(s.trace_id, c->trace_id, 16);
+        memcpy(s.span_id, c->span_id, 8);
+        memcpy(s.parent_span_id, c->parent_span_id, 8);
+        s.sampled = c->sampled;
+        for (size_t i = 0; i < c->n_candidates; i++) {
+                resolve(t, c->candidates[i], 0);
+                memcpy(s.links[i].trace_id, c->candidates[i]->trace_id, 16);
+                memcpy(s.links[i].span_id, c->candidates[i]->span_id, 8);
+        }
+        s.n_links = c->n_candidates;
+        t->stats.spans++;
+        *(x->role == EXCHANGE_SERVER ? &t->stats.servers : &t->stats.clients) += 1;
+        t->span(t->ctx, &s);
+        end_remove(t, c);
+        c->exchange = NULL;
+        x->context = context_unref(c);
+        exchange_free(x);
+}
+
+void contexts_release(struct contexts *t, uint64_t now_ns) {
+        while (t->held && (now_ns == UINT64_MAX || t->held->end_ns + CONTEXT_HOLD_NS <= now_ns)) {
+                struct exchange *x = t->held;
+                t->held = x->next;
+                if (!t->held)
+                        t->held_tail = &t->held;
+                t->stats.held--;
+                hand_on(t, x);
+        }
+}
+
+struct contexts *contexts_free(struct contexts *t) {
+        if (!t)
+                return NULL;
+        for (struct exchange *x; (x = t->held) != NULL;) {
+                t->held = x->next;
+                end_remove(t, x->context);
+                x->context = context_unref(x->context);
+                exchange_free(x);
+        }
+        free(t);
+        return NULL;
+}
+
+void contexts_get_stats(const struct contexts *t, struct contexts_stats *ret) {
+        *ret = t->stats;
+}

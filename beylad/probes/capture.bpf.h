@@ -1,0 +1,105 @@
+/* SPDX-License-Identifier: Dual BSD/GPL */
+#pragma once
+/* Capture: the bytes of one call, from one buffer or a list of them, into as few events as hold them. */
+#include "beylad/probes/shared.bpf.h"
+
+/* An event is put together here, one place a CPU: tracepoints of the kernel run with preemption off. The data is twice as long as it is
+ * used, so that every masked offset plus every length lies inside: what the verifier can follow. */
+struct scratch {
+        struct probe_data event;
+        __u8 data[2 * PROBE_CAPTURE_MAX];
+};
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, struct scratch); } scratches SEC(".maps");
+
+static __always_inline struct scratch *scratch_get(void) {
+        __u32 cpu = bpf_get_smp_processor_id();
+        return bpf_map_lookup_elem(&scratches, &cpu);
+}
+
+/* Where the bytes of a call lie in the program's memory: one buffer, or a list of them. */
+struct call {
+        __u64 base, len;                           /* the buffer, or the piece of the list that is being copied */
+        __u64 iov;                                 /* next piece */
+        __u32 n_iov;
+        __u32 left;                                /* bytes of the call that are not yet in an event */
+        __u32 wanted;                              /* of them, how many to capture */
+        __u32 fill;                                /* in the scratch */
+        __u32 counted;                             /* bytes of the event that is being filled that could not be read */
+        bool lost;
+};
+
+/* Hands on what is in the scratch. last: the event also stands for all bytes of the call that were not captured. */
+static __always_inline void emit(struct scratch *s, struct call *c, bool last) {
+        struct probe_data *e = &s->event;
+        __u32 fill = c->fill;
+        if (fill > PROBE_CAPTURE_MAX)
+                return;
+        e->captured = fill;
+        e->bytes = last ? c->left : fill + c->counted;
+        e->head.size = sizeof(*e) + fill;
+        if (last)
+                e->head.flags |= PROBE_END;
+        if (bpf_ringbuf_output(&events, s, sizeof(*e) + fill, wake_flags(switches_get())) < 0) {
+                count(PROBE_COUNT_LOST, 1);
+                count(PROBE_COUNT_LOST_BYTES, e->bytes);
+                c->lost = true;
+        } else
+                count(PROBE_COUNT_EVENTS, 1);
+        /* What follows is the same call, further on. */
+        e->offset += e->bytes;
+        e->seq += e->bytes;
+        e->head.flags &= ~(PROBE_TURN | PROBE_UNREADABLE);
+        c->left -= e->bytes;
+        c->fill = 0;
+        c->counted = 0;
+}
+
+/* One step of copying: the next piece of the list, or as much of this piece as fits. */
+static long copy_step(__u32 i, void *context) {
+        struct call *c = context;
+        struct scratch *s = scratch_get();
+        struct user_iovec piece;
+        (void)i;
+        if (!s || !c->wanted)
+                return 1;
+        if (!c->len) {
+                if (!c->n_iov || bpf_probe_read_user(&piece, sizeof(piece), (void *)c->iov) < 0)
+                        return 1;
+                c->iov += sizeof(piece);
+                c->n_iov--;
+                c->base = piece.base;
+                c->len = piece.len;
+                return 0;
+        }
+        __u32 room = PROBE_CAPTURE_MAX - (c->fill & (PROBE_CAPTURE_MAX - 1));
+        __u64 n = c->len;
+        if (n > room)
+                n = room;
+        if (n > c->wanted)
+                n = c->wanted;
+        if (n > PROBE_CAPTURE_MAX)
+                return 1;
+        if (bpf_probe_read_user(s->data + (c->fill & (PROBE_CAPTURE_MAX - 1)), n, (void *)c->base) < 0) {
+                count(PROBE_COUNT_UNREADABLE, 1);
+                s->event.head.flags |= PROBE_UNREADABLE;
+                return 1;
+        }
+        c->fill += n;
+        c->base += n;
+        c->len -= n;
+        c->wanted -= n;
+        if (c->fill == PROBE_CAPTURE_MAX && c->wanted)
+                emit(s, c, false);
+        return 0;
+}
+
+static __always_inline void capture(struct scratch *s, struct call *c) {
+        if (c->wanted)
+                bpf_loop(PROBE_IOVECS_MAX + 8, copy_step, c, 0);
+        s->event.captured = c->fill;
+}
+
+static __always_inline bool is_tls_record(const struct scratch *s) {
+        const __u8 *d = s->data;
+        return s->event.captured >= 3 && d[0] >= 0x14 && d[0] <= 0x17 && d[1] == 3 && d[2] <= 4;
+}

@@ -1,0 +1,207 @@
+/* SPDX-License-Identifier: Apache-2.0 OR GPL-2.0 */
+#pragma once
+/* Event: what the kernel side hands to the user side, in the ring buffer and in maps. Both sides include this file; a recording (--record)
+ * holds these very bytes. Fixed-width members, host byte order, no pointers, no padding but what is named. */
+#include <linux/types.h>
+
+#define PROBE_CAPTURE_MAX 16384u                   /* bytes of one event; a longer call becomes several events */
+#define PROBE_CALL_MAX (4u * PROBE_CAPTURE_MAX)    /* bytes captured of one call; the rest is counted, and known to be missing */
+#define PROBE_IOVECS_MAX 64u                       /* of one readv, writev, sendmsg: nginx and Node stay below; the rest is counted */
+#define PROBE_RING_BYTES (8u << 20)                /* 0.2 s of the busiest server measured here; most of the 16 MiB all maps may take */
+#define PROBE_TARGETS_MAX 4096u                    /* processes observed at once */
+#define PROBE_VERDICTS_MAX 16384u                  /* connections the user side has told something about */
+
+enum probe_kind {
+        PROBE_DATA = 1,                            /* struct probe_data and the captured bytes */
+        PROBE_OPEN = 2,                            /* struct probe_open: once per connection, before its first PROBE_DATA */
+        PROBE_SHUT = 3,                            /* struct probe_shut: the program or the network ended the connection */
+        PROBE_PROCESS = 4,                         /* struct probe_process: fork, exec, exit, listen */
+        PROBE_CALLER = 5,                          /* struct probe_caller: a Go goroutine is about to use a connection of a pool */
+        PROBE_NOTE = 6,                            /* user side only, in recordings: struct probe_note */
+};
+
+/* Every event begins so. */
+struct probe_head {
+        __u8 kind;                                 /* enum probe_kind */
+        __u8 flags;                                /* of the kind */
+        __u16 zero;
+        __u32 tgid, tid;                           /* as beylad's own /proc names them */
+        __u32 size;                                /* of the event, the captured bytes included */
+        __u64 time_ns;                             /* CLOCK_BOOTTIME */
+};
+
+/* Who did it, finer than the thread. */
+struct probe_task {
+        __u64 work;                                /* goid of the goroutine; 0: the thread is all that is known */
+        __u64 parent;                              /* goid of the goroutine that started it; 0: unknown */
+};
+
+enum probe_data_flags {
+        PROBE_OUT = 1,                             /* the program sent; else it received */
+        PROBE_PLAIN = 2,                           /* plaintext of TLS, from the library; else what the socket carried */
+        PROBE_END = 4,                             /* last event of its call */
+        PROBE_EOF = 8,                             /* received 0 bytes: the peer will send no more */
+        PROBE_TURN = 16,                           /* first bytes of this direction after the other one, or of the connection */
+        PROBE_SEQ = 32,                            /* seq is set */
+        PROBE_UNREADABLE = 64,                     /* the user memory could not be read: bytes counts, captured is short */
+        PROBE_CIPHER = 128,                        /* the first TLS record of a connection: no more of its ciphertext will come */
+};
+
+/* One call that moved bytes, or a part of it. head.time_ns is its end. */
+struct probe_data {
+        struct probe_head head;
+        struct probe_task task;
+        __u64 connection;                          /* socket cookie: unique until the next boot */
+        __u64 start_ns;                            /* the call began; head.time_ns where that is not known */
+        __u64 offset;                              /* bytes of this direction (and of this side of TLS) seen before this event */
+        __u32 bytes;                               /* moved; those behind captured are not here */
+        __u32 captured;                            /* bytes that follow this struct */
+        __u32 seq;                                 /* TCP sequence number of the first byte: the same at both ends of a connection */
+        __u32 turn;                                /* of the connection: how often it began to receive so far */
+};
+
+struct probe_address {
+        __u8 ip[16];                               /* IPv4 as ::ffff:a.b.c.d */
+        __u16 port;                                /* host byte order */
+        __u16 zero[3];
+};
+
+enum probe_open_flags {
+        PROBE_PASSIVE = 1,                         /* the local port is one that is listened on: the program serves */
+        PROBE_WHOLE = 2,                           /* TCP: the program received nothing before what comes now */
+};
+
+struct probe_open {
+        struct probe_head head;                    /* flags: enum probe_open_flags */
+        __u64 connection;
+        __u64 peer;                                /* AF_UNIX: cookie of the other end, 0: unknown */
+        struct probe_address local, remote;
+        __u32 family;                              /* AF_INET, AF_INET6 or AF_UNIX */
+        __u32 netns;                               /* inode of the network namespace */
+};
+
+struct probe_shut {
+        struct probe_head head;
+        __u64 connection;
+        __u32 state;                               /* TCP state it went to: TCP_FIN_WAIT1 (4), TCP_CLOSE (7), TCP_LAST_ACK (9) */
+        __u32 zero;
+};
+
+enum probe_process_what { PROBE_FORK = 1, PROBE_EXEC = 2, PROBE_EXIT = 3, PROBE_LISTEN = 4 };
+
+struct probe_process {
+        struct probe_head head;                    /* tgid: the process it happens to; for a fork the child */
+        __u32 what;                                /* enum probe_process_what */
+        __u32 parent;                              /* fork: tgid of the parent */
+        __u32 port;                                /* listen: local port */
+        __u32 netns;                               /* listen */
+};
+
+/* Goroutine head + task is about to send the next request of connection. */
+struct probe_caller {
+        struct probe_head head;
+        struct probe_task task;
+        __u64 connection;
+};
+
+/* What discovery learned and the parsers need, so that a recording can be replayed elsewhere. Text: "key=value\n" lines. */
+struct probe_note {
+        struct probe_head head;                    /* tgid: the process it speaks of, 0: the whole recording; text follows */
+};
+
+/* ---- maps ---- */
+
+enum probe_target_flags {
+        PROBE_TARGET_GO = 1,                       /* the g_ members are set */
+        PROBE_TARGET_TLS = 2,                      /* a TLS library of it is probed: threads remember their sockets */
+};
+
+/* Value of the map `targets`, by tgid. */
+struct probe_target {
+        __u32 flags;
+        __s32 g_tls;                               /* of the pointer to the running g, from the thread's fs base */
+        __u32 g_goid, g_parent;                    /* offsets in runtime.g; g_parent 0: this Go has none */
+};
+
+/* Value of the map `verdicts`, by connection: what the user side needs no more of. */
+struct probe_verdict {
+        __u64 skip_in, skip_out;                   /* bytes below this offset need not be captured */
+        __u32 ignore;                              /* the connection speaks nothing we know */
+        __u32 zero;
+};
+
+/* Key of the map `ports`: where somebody listens. Value: __u32 1. */
+struct probe_port {
+        __u32 netns, port;                         /* port in host byte order */
+};
+#define PROBE_PORTS_MAX 8192u
+
+/* Value of the map `sockets`, kept with the socket itself: it goes with it. */
+struct probe_socket {
+        __u64 connection;                          /* socket cookie; 0: not yet looked at */
+        __u64 in, out;                             /* bytes seen */
+        __u32 turn;
+        __u8 last;                                 /* 0: nothing yet, 1: received, 2: sent */
+        __u8 flags;                                /* enum probe_socket_flags */
+        __u16 zero;
+};
+enum probe_socket_flags {
+        PROBE_SOCKET_OPENED = 1,                   /* PROBE_OPEN is in the ring */
+        PROBE_SOCKET_PASSIVE = 2,
+        PROBE_SOCKET_TLS = 4,                      /* carries TLS: its bytes are not captured */
+        PROBE_SOCKET_IGNORED = 8,                  /* the verdict said so */
+        PROBE_SOCKET_WHOLE = 16,
+};
+
+/* Value of the map `threads`, kept with the thread: joins calls of a TLS library to the sockets they move. */
+struct probe_thread {
+        __u64 session;                             /* SSL *, gnutls_session_t or *tls.Conn of the call that runs now; 0: none */
+        __u64 last_in;                             /* connection it received on last; 0: none since it was last used */
+        __u64 buffer, size, length_at;             /* arguments of the call that runs: buffer, its size, where the length is written (or 0) */
+        __u64 start_ns;
+};
+
+/* Key and value of the map `sessions`: a TLS session and its connection. */
+struct probe_session_key {
+        __u64 session;
+        __u32 tgid, zero;
+};
+struct probe_session {
+        __u64 connection;                          /* 0: not known yet */
+        __u64 in, out;                             /* plaintext bytes seen */
+        __u32 turn;
+        __u8 last, zero[3];
+};
+#define PROBE_SESSIONS_MAX 16384u
+
+/* The one value of the array `switches`: the user side writes, the kernel side obeys. */
+struct probe_switches {
+        __u32 wake;                                /* 1: the user side sleeps: the next event wakes it and sets 0. Else it polls */
+        __u32 capture_max;                         /* bytes captured of one call, at most PROBE_CALL_MAX */
+        __u32 uring;                               /* 1: completions of io_uring are seen */
+};
+
+/* Key of the map `pending`: bytes that io_uring moved and whose completion has not come. Value: struct probe_data, captured: how many are wanted. */
+struct probe_pending_key {
+        __u64 connection;
+        __u32 out, zero;
+};
+#define PROBE_PENDING_MAX 4096u                    /* operations between the socket and their completion: microseconds */
+
+/* What the list of listeners (iter/task_file) holds: a listening TCP socket of a process. */
+struct probe_found {
+        __u64 inode;                               /* of the socket: the same in every process that shares it */
+        __u32 tgid, netns, port, zero;
+};
+
+/* Indices of the per-CPU map `counters`. */
+enum probe_counter {
+        PROBE_COUNT_EVENTS,                        /* in the ring buffer */
+        PROBE_COUNT_LOST,                          /* events that found it full */
+        PROBE_COUNT_LOST_BYTES,
+        PROBE_COUNT_LOST_REQUESTS,                 /* calls lost that opened a request's turn: it will not be seen, and nobody else counts it */
+        PROBE_COUNT_UNREADABLE,                    /* user memory that could not be read */
+        PROBE_COUNT_NO_STATE,                      /* no room for the state of a connection */
+        PROBE_COUNT_CALLS,                         /* of targets, that moved bytes */
+        PROBE_COUNTERS,
+};

@@ -1,0 +1,276 @@
+/* SPDX-License-Identifier: Dual BSD/GPL */
+/* Sockets: what observed programs send and receive on stream sockets, and when their connections end.
+ *
+ * No system call is traced. sock_send_length and sock_recv_length fire inside the call, with the socket and the result; the call's
+ * arguments still lie in the registers it entered with. Other programs pay one lookup, and only where they use sockets. */
+#include <asm/unistd.h>
+
+#include "beylad/probes/capture.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* The connection's ends, before its first event. */
+static __always_inline bool open_emit(struct sock *sk, struct probe_socket *at, __u64 now) {
+        struct probe_open e = {};
+        struct sock_common *k = &sk->__sk_common;
+        head_set(&e.head, PROBE_OPEN, (at->flags & PROBE_SOCKET_PASSIVE ? PROBE_PASSIVE : 0) | (at->flags & PROBE_SOCKET_WHOLE ? PROBE_WHOLE : 0),
+                 sizeof(e), now);
+        e.connection = at->connection;
+        e.family = k->skc_family;
+        e.netns = BPF_CORE_READ(k, skc_net.net, ns.inum);
+        if (e.family == AF_INET) {
+                e.local.ip[10] = e.local.ip[11] = e.remote.ip[10] = e.remote.ip[11] = 0xff;
+                __u32 local = k->skc_rcv_saddr, remote = k->skc_daddr;
+                __builtin_memcpy(e.local.ip + 12, &local, 4);
+                __builtin_memcpy(e.remote.ip + 12, &remote, 4);
+        } else if (e.family == AF_INET6) {
+                BPF_CORE_READ_INTO(&e.local.ip, k, skc_v6_rcv_saddr);
+                BPF_CORE_READ_INTO(&e.remote.ip, k, skc_v6_daddr);
+        } else {
+                struct sock *peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
+                if (peer)
+                        e.peer = BPF_CORE_READ(peer, __sk_common.skc_cookie.counter);
+        }
+        if (e.family != AF_UNIX) {
+                e.local.port = k->skc_num;
+                e.remote.port = bpf_ntohs(k->skc_dport);
+        }
+        if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) < 0) {
+                count(PROBE_COUNT_LOST, 1);
+                return false;                      /* the next call tries again */
+        }
+        count(PROBE_COUNT_EVENTS, 1);
+        return true;
+}
+
+/* Who serves: the end whose port is listened on; of a Unix socket the one that receives first. */
+static __always_inline void socket_init(struct sock *sk, struct probe_socket *at, __u32 bytes, bool out) {
+        struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+        bool is_unix = sk->__sk_common.skc_family == AF_UNIX;
+        struct probe_port port = { .netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum), .port = sk->__sk_common.skc_num };
+        __u32 *listeners = is_unix ? NULL : bpf_map_lookup_elem(&ports, &port);
+        at->connection = bpf_get_socket_cookie(sk);
+        if (is_unix ? !out : listeners && *listeners)
+                at->flags |= PROBE_SOCKET_PASSIVE;
+        /* Of what came, what the program took by now is what this call brought. */
+        if (tcp && tcp->bytes_received - (tcp->rcv_nxt - tcp->copied_seq) == (out ? 0 : bytes))
+                at->flags |= PROBE_SOCKET_WHOLE;
+}
+
+/* Calls of a TLS library that move this socket's bytes tell which session it carries; those that move none find it by the thread. Returns
+ * true when the bytes are ciphertext, of no further use. */
+static __always_inline bool tls_note(const struct probe_target *t, struct probe_socket *at, bool out) {
+        if (!(t->flags & PROBE_TARGET_TLS))
+                return at->flags & PROBE_SOCKET_TLS;
+        struct probe_thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!thread)
+                return at->flags & PROBE_SOCKET_TLS;
+        if (thread->session) {
+                struct probe_session_key key = { .session = thread->session, .tgid = bpf_get_current_pid_tgid() >> 32 };
+                struct probe_session *known = bpf_map_lookup_elem(&sessions, &key);
+                if (!known || known->connection != at->connection) {
+                        struct probe_session fresh = { .connection = at->connection };
+                        if (bpf_map_update_elem(&sessions, &key, &fresh, BPF_ANY) < 0)
+                                count(PROBE_COUNT_NO_STATE, 1);
+                }
+                at->flags |= PROBE_SOCKET_TLS;
+        } else if (!out && at->flags & PROBE_SOCKET_TLS)
+                thread->last_in = at->connection;
+        return at->flags & PROBE_SOCKET_TLS;
+}
+
+/* How many of the bytes the user side still wants. */
+static __always_inline __u32 wanted(struct probe_socket *at, __u64 offset, __u32 bytes, bool out, bool turn) {
+        struct probe_switches *s = switches_get();
+        __u32 max = s ? s->capture_max : PROBE_CALL_MAX;
+        if (turn || bytes > 512) {                 /* below, capturing costs less than asking */
+                __u64 connection = at->connection;
+                struct probe_verdict *v = bpf_map_lookup_elem(&verdicts, &connection);
+                if (v && v->ignore)
+                        at->flags |= PROBE_SOCKET_IGNORED;
+                if (v && offset + bytes <= (out ? v->skip_out : v->skip_in))
+                        return 0;
+        }
+        return bytes < max ? bytes : max;
+}
+
+static __always_inline void sequence_set(struct probe_data *e, struct sock *sk, __u32 bytes, bool out) {
+        struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+        if (!tcp)
+                return;
+        e->seq = (out ? tcp->write_seq : tcp->copied_seq) - bytes;
+        e->head.flags |= PROBE_SEQ;
+}
+
+/* The arguments, by number of the system call. What has no buffer in user memory (sendfile, splice) is counted only. */
+static __always_inline void call_read(struct call *c) {
+#if defined(__TARGET_ARCH_x86)
+        struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+        struct user_message message;
+        switch (regs->orig_ax) {
+        case __NR_read: case __NR_write: case __NR_recvfrom: case __NR_sendto:
+                c->base = regs->si;
+                c->len = regs->dx;
+                break;
+        case __NR_readv: case __NR_writev: case __NR_preadv2: case __NR_pwritev2:
+                c->iov = regs->si;
+                c->n_iov = regs->dx;
+                break;
+        case __NR_recvmsg: case __NR_sendmsg:
+                if (bpf_probe_read_user(&message, sizeof(message), (void *)regs->si) == 0) {
+                        c->iov = message.iov;
+                        c->n_iov = message.iov_len;
+                }
+                break;
+        }
+#endif
+}
+
+/* Whether the bytes move for io_uring: in its own call, or in work it runs at the end of any other. Then the registers say nothing of them. */
+static __always_inline bool is_uring(struct sock *sk) {
+#if defined(__TARGET_ARCH_x86)
+        struct task_struct *task = bpf_get_current_task_btf();
+        struct pt_regs *regs;
+        struct file **files, *file = NULL;
+        if (!task->io_uring)
+                return false;
+        regs = (struct pt_regs *)bpf_task_pt_regs(task);
+        if (regs->orig_ax == __NR_io_uring_enter)
+                return true;
+        files = BPF_CORE_READ(task, files, fdt, fd);
+        bpf_probe_read_kernel(&file, sizeof(file), files + (__u32)regs->di);
+        return !file || BPF_CORE_READ(file, private_data) != (void *)BPF_CORE_READ(sk, sk_socket);
+#else
+        return false;
+#endif
+}
+
+/* Where the program's buffer is, only the completion knows: it takes the event from here. One that never had a completion of its own goes
+ * without bytes. */
+static __always_inline void uring_keep(struct scratch *s, struct call *c) {
+        struct probe_pending_key key = { .connection = s->event.connection, .out = s->event.head.flags & PROBE_OUT };
+        struct probe_data fresh = s->event, *old = bpf_map_lookup_elem(&pending, &key);
+        fresh.bytes = c->left;
+        fresh.captured = c->wanted;
+        if (old) {
+                struct call all = { .left = old->bytes };
+                s->event = *old;
+                emit(s, &all, true);
+        }
+        if (bpf_map_update_elem(&pending, &key, &fresh, BPF_ANY) < 0)
+                count(PROBE_COUNT_NO_STATE, 1);
+}
+
+static __always_inline int moved(struct sock *sk, int ret, bool out) {
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+        struct probe_target *t = target_get(tgid);
+        if (!t || ret < 0 || sk->sk_type != SOCK_STREAM)
+                return 0;
+        struct probe_socket *at = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+        if (!at) {
+                count(PROBE_COUNT_NO_STATE, 1);
+                return 0;
+        }
+        if (!at->connection)
+                socket_init(sk, at, ret, out);
+        if (at->flags & PROBE_SOCKET_IGNORED || (tls_note(t, at, out) && ret))
+                return 0;
+        if (!ret && out)
+                return 0;
+        struct scratch *s = scratch_get();
+        if (!s)
+                return 0;
+        __u64 now = bpf_ktime_get_boot_ns();
+        if (!(at->flags & PROBE_SOCKET_OPENED) && open_emit(sk, at, now))
+                at->flags |= PROBE_SOCKET_OPENED;
+        struct call c = { .left = ret };
+        struct probe_data *e = &s->event;
+        bool turn = ret && at->last != 1 + out;
+        head_set(&e->head, PROBE_DATA, (out ? PROBE_OUT : 0) | (turn ? PROBE_TURN : 0) | (ret ? 0 : PROBE_EOF), 0, now);
+        task_get(t, &e->task);
+        e->connection = at->connection;
+        e->start_ns = now;
+        e->offset = out ? at->out : at->in;
+        e->seq = 0;
+        sequence_set(e, sk, ret, out);
+        if (ret) {
+                at->turn += turn && !out;
+                at->last = 1 + out;
+                if (out)
+                        at->out += ret;
+                else
+                        at->in += ret;
+                c.wanted = wanted(at, e->offset, ret, out, turn);
+                if (at->flags & PROBE_SOCKET_IGNORED)
+                        return 0;
+        }
+        e->turn = at->turn;
+        count(PROBE_COUNT_CALLS, 1);
+        if (is_uring(sk)) {
+                struct probe_switches *switches = switches_get();
+                if (switches && switches->uring && c.wanted) {
+                        uring_keep(s, &c);
+                        return 0;
+                }
+        } else if (c.wanted)
+                call_read(&c);
+        capture(s, &c);
+        if (turn && is_tls_record(s)) {
+                e->head.flags |= PROBE_CIPHER;
+                at->flags |= PROBE_SOCKET_TLS;
+                tls_note(t, at, out);
+        }
+        emit(s, &c, true);
+        if (c.lost && turn && out != !!(at->flags & PROBE_SOCKET_PASSIVE))
+                count(PROBE_COUNT_LOST_REQUESTS, 1);
+        return 0;
+}
+
+SEC("tp_btf/sock_send_length")
+int BPF_PROG(on_send, struct sock *sk, int ret, int flags) {
+        return moved(sk, ret, true);
+}
+
+SEC("tp_btf/sock_recv_length")
+int BPF_PROG(on_receive, struct sock *sk, int ret, int flags) {
+        return flags & MSG_PEEK ? 0 : moved(sk, ret, false);
+}
+
+/* A listener comes or goes: how many there are on the port tells which end of a connection serves. */
+static __always_inline void listener(const struct sock *sk, int by, __u64 now) {
+        struct probe_port port = { .netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum), .port = sk->__sk_common.skc_num };
+        struct probe_process e = { .what = PROBE_LISTEN, .port = port.port, .netns = port.netns };
+        __u32 *listeners = bpf_map_lookup_elem(&ports, &port), one = 1;
+        if (listeners && (by > 0 || *listeners))
+                __sync_fetch_and_add(listeners, by);
+        else if (by > 0)
+                bpf_map_update_elem(&ports, &port, &one, BPF_ANY);
+        if (by < 0)
+                return;
+        head_set(&e.head, PROBE_PROCESS, 0, sizeof(e), now);
+        if (bpf_ringbuf_output(&events, &e, sizeof(e), BPF_RB_FORCE_WAKEUP) < 0)
+                count(PROBE_COUNT_LOST, 1);
+        else
+                count(PROBE_COUNT_EVENTS, 1);
+}
+
+SEC("tp_btf/inet_sock_set_state")
+int BPF_PROG(on_state, const struct sock *sk, const int from, const int to) {
+        __u64 now = bpf_ktime_get_boot_ns();
+        if (to == TCP_LISTEN || from == TCP_LISTEN) {
+                listener(sk, to == TCP_LISTEN ? 1 : -1, now);
+                return 0;
+        }
+        if (to != TCP_FIN_WAIT1 && to != TCP_LAST_ACK && to != TCP_CLOSE)
+                return 0;
+        struct probe_socket *at = bpf_sk_storage_get(&sockets, (void *)sk, NULL, 0);
+        if (!at || !(at->flags & PROBE_SOCKET_OPENED))
+                return 0;
+        struct probe_shut e = { .connection = at->connection, .state = to };
+        head_set(&e.head, PROBE_SHUT, 0, sizeof(e), now);
+        if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) < 0)
+                count(PROBE_COUNT_LOST, 1);        /* the connection is forgotten when it was quiet for long */
+        else
+                count(PROBE_COUNT_EVENTS, 1);
+        return 0;
+}

@@ -1,0 +1,364 @@
+/* SPDX-License-Identifier: Dual BSD/GPL */
+/* TLS: plaintext from the libraries that encrypt it.
+ *
+ * Which connection a session carries:
+ * - A call of the library that moves bytes of a socket itself: the sockets probe sees both at once. That is certain.
+ * - A library that is handed the bytes (Node, asyncio: "memory BIO") moves none. The program receives, then gives what came to the session, on
+ *   the same thread. So the first call of the library after the thread received TLS records takes that connection (`last_in`), whatever session
+ *   it is for: no later call can take it by mistake. One such pair may still be chance (a call that had another reason), so the session has
+ *   its connection only when the last two pairs named the same one. For a client one is enough while nothing contradicted it: it sends its
+ *   first plaintext after a handshake, so after at least one answer; its first call of all, which begins that handshake, never takes any.
+ *   Two that differ after plaintext was handed on: the session is given up. A pair before which the thread received on several connections can only
+ *   confirm. Plaintext of a session without connection is counted, not sent.
+ * - Go: the connection is a member of tls.Conn.
+ *
+ * Uprobes may be preempted, and others run on their CPU meanwhile: there is no scratch per CPU here. */
+#include "beylad/probes/site.bpf.h"
+
+char LICENSE[] SEC("license") = "Dual BSD/GPL";
+
+/* probe_session.zero[0] and [1] are ours: what is known of the session, and how many pairs in a row named its connection. The sockets probe
+ * sets both to 0 where it finds the connection. */
+#define flags_of(s) ((s)->zero[0])
+#define pairs_of(s) ((s)->zero[1])
+enum session_flags {
+        SESSION_CLIENT = 1,
+        SESSION_BEGUN = 2,                         /* a call was made */
+        SESSION_BY_THREAD = 4,                     /* the connection is what the thread received on; else the sockets probe said so */
+        SESSION_DOUBT = 8,                         /* pairs named different connections */
+        SESSION_SHOWN = 16,                        /* plaintext was handed on under its connection */
+        SESSION_GIVEN_UP = 32,
+};
+#define PAIRS_MAX 2
+#define SEVERAL (1ull << 63)                       /* in last_in: the thread received on others too since the last call */
+
+/* Of the call that runs on a thread, beside what the sockets probe needs: its stack pointer tells it from the calls it makes itself, which lie
+ * a little lower, and from calls on other stacks of the thread (fibers), which lie anywhere. */
+struct call {
+        __u64 sp;
+};
+#define NESTED_BYTES 32768u                        /* of stack between a call and those inside it: curl's TLS in TLS needs 2 KB */
+struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, struct call); } calls SEC(".maps");
+
+/* Plaintext on its way to the ring. */
+struct plain {
+        __u64 connection, buffer, offset, start_ns, now;
+        __u64 left;                                /* bytes not yet in an event */
+        __u64 wanted;                              /* of them, how many to capture */
+        __u32 turn, flags;                         /* flags: enum probe_data_flags */
+};
+
+/* ---- the ring ---- */
+
+static __always_inline void fill(struct probe_data *e, const struct plain *p, const struct probe_target *t, __u32 captured) {
+        bool last = p->wanted <= captured;
+        head_set(&e->head, PROBE_DATA, p->flags | (last ? PROBE_END : 0), sizeof(*e) + captured, p->now);
+        task_get(t, &e->task);
+        e->connection = p->connection;
+        e->start_ns = p->start_ns;
+        e->offset = p->offset;
+        e->bytes = last ? p->left : captured;
+        e->captured = captured;
+        e->seq = 0;
+        e->turn = p->turn;
+}
+
+/* The ring takes sizes that are known beforehand only: the next larger of a few, and the head says how much of it counts. Returns what was
+ * captured, -1 when the ring is full. */
+#define EMIT_ROOM(room)                                                                                                                    \
+        static __always_inline long emit_##room(const struct plain *p, const struct probe_target *t, __u32 n) {                           \
+                struct {                                                                                                                   \
+                        struct probe_data data;                                                                                            \
+                        __u8 bytes[room];                                                                                                  \
+                } *e = bpf_ringbuf_reserve(&events, sizeof(*e), 0);                                                                        \
+                if (!e)                                                                                                                    \
+                        return -1;                                                                                                         \
+                if (n > room)                                                                                                              \
+                        n = room;                                                                                                          \
+                fill(&e->data, p, t, n);                                                                                                   \
+                if (n && bpf_probe_read_user(e->bytes, n, (void *)p->buffer) < 0) {                                                        \
+                        e->data.head.flags |= PROBE_UNREADABLE;                                                                            \
+                        e->data.head.size = sizeof(e->data);                                                                               \
+                        e->data.captured = 0;                                                                                              \
+                        count(PROBE_COUNT_UNREADABLE, 1);                                                                                  \
+                }                                                                                                                          \
+                bpf_ringbuf_submit(e, wake_flags(switches_get()));                                                                         \
+                return n;                                                                                                                  \
+        }
+EMIT_ROOM(256)
+EMIT_ROOM(1024)
+EMIT_ROOM(4096)
+EMIT_ROOM(16384)                                   /* PROBE_CAPTURE_MAX, and what a TLS record carries */
+
+/* One event. Returns false when it was lost. */
+static __noinline int emit(struct plain *p, struct probe_target *t) {
+        __u32 n = p->wanted < PROBE_CAPTURE_MAX ? p->wanted : PROBE_CAPTURE_MAX;
+        long r = n <= 256 ? emit_256(p, t, n) : n <= 1024 ? emit_1024(p, t, n) : n <= 4096 ? emit_4096(p, t, n) : emit_16384(p, t, n);
+        __u64 bytes = p->wanted <= n ? p->left : n;
+        if (r < 0) {
+                count(PROBE_COUNT_LOST, 1);
+                count(PROBE_COUNT_LOST_BYTES, bytes);
+        } else
+                count(PROBE_COUNT_EVENTS, 1);
+        p->flags &= ~PROBE_TURN;
+        p->offset += bytes;
+        p->left -= bytes;
+        p->buffer += n;
+        p->wanted -= n;
+        return r >= 0;
+}
+
+/* How many of the bytes the user side wants; -1: nothing of this connection. */
+static __always_inline long wanted(const struct plain *p) {
+        struct probe_switches *s = switches_get();
+        __u32 max = s && s->capture_max < PROBE_CALL_MAX ? s->capture_max : PROBE_CALL_MAX;
+        __u64 connection = p->connection;
+        struct probe_verdict *v = bpf_map_lookup_elem(&verdicts, &connection);
+        if (v && v->ignore)
+                return -1;
+        if (v && p->offset + p->left <= (p->flags & PROBE_OUT ? v->skip_out : v->skip_in))
+                return 0;
+        return p->left < max ? p->left : max;
+}
+
+/* p->left bytes of plaintext passed a session. */
+static __noinline int passed(struct probe_session *s, struct plain *p, struct probe_target *t) {
+        bool out = p->flags & PROBE_OUT, turn = s->last != 1 + out;
+        p->offset = out ? s->out : s->in;
+        s->turn += turn && !out;
+        s->last = 1 + out;
+        if (out)
+                s->out += p->left;
+        else
+                s->in += p->left;
+        p->turn = s->turn;
+        p->flags |= PROBE_PLAIN | (turn ? PROBE_TURN : 0);
+        if (!p->connection)
+                return 0;
+        flags_of(s) |= SESSION_SHOWN;
+        long n = wanted(p);
+        if (n < 0)
+                return 0;
+        p->wanted = p->buffer ? n : 0;
+        count(PROBE_COUNT_CALLS, 1);
+        bool lost = false;
+        for (__u32 i = 0; i < PROBE_CALL_MAX / PROBE_CAPTURE_MAX && (i == 0 || p->wanted); i++)
+                lost |= !emit(p, t);
+        if (lost && turn && !out)
+                count(PROBE_COUNT_LOST_REQUESTS, 1);
+        return 0;
+}
+
+/* ---- sessions ---- */
+
+static __always_inline struct probe_session *session_get(__u64 session, __u32 tgid) {
+        struct probe_session_key key = { .session = session, .tgid = tgid };
+        return bpf_map_lookup_elem(&sessions, &key);
+}
+
+static __always_inline void session_set(__u64 session, __u32 tgid, const struct probe_session *s) {
+        struct probe_session_key key = { .session = session, .tgid = tgid };
+        if (bpf_map_update_elem(&sessions, &key, s, BPF_ANY) < 0)
+                count(PROBE_COUNT_NO_STATE, 1);
+}
+
+static __always_inline void session_forget(__u64 session, __u32 tgid) {
+        struct probe_session_key key = { .session = session, .tgid = tgid };
+        bpf_map_delete_elem(&sessions, &key);
+}
+
+/* A call for the session is the first since its thread received TLS records, last on this connection. */
+static __always_inline void session_pair(struct probe_session *s, __u64 last_in) {
+        __u64 connection = last_in & ~SEVERAL;
+        bool first = !(flags_of(s) & SESSION_BEGUN);
+        if (!connection || flags_of(s) & SESSION_GIVEN_UP || (first && flags_of(s) & SESSION_CLIENT))
+                return;
+        if (s->connection && !(flags_of(s) & SESSION_BY_THREAD))
+                return;                            /* known with certainty */
+        if (s->connection == connection) {
+                pairs_of(s) += pairs_of(s) < PAIRS_MAX;
+                return;
+        }
+        if (last_in & SEVERAL)
+                return;                            /* it may confirm, no more */
+        if (flags_of(s) & SESSION_SHOWN) {
+                flags_of(s) |= SESSION_GIVEN_UP;
+                s->connection = 0;
+                count(PROBE_COUNT_NO_STATE, 1);
+                return;
+        }
+        flags_of(s) |= SESSION_BY_THREAD | (s->connection ? SESSION_DOUBT : 0);
+        s->connection = connection;
+        pairs_of(s) = 1;
+}
+
+/* The connection, as far as it is certain. */
+static __always_inline __u64 session_connection(const struct probe_session *s) {
+        bool one_is_enough = flags_of(s) & SESSION_CLIENT && !(flags_of(s) & SESSION_DOUBT);
+        return !(flags_of(s) & SESSION_BY_THREAD) || one_is_enough || pairs_of(s) >= PAIRS_MAX ? s->connection : 0;
+}
+
+#if defined(__TARGET_ARCH_x86)
+
+/* ---- C libraries ---- */
+
+/* The first argument of each is the session, then buffer, size, and where the length goes. */
+SEC("uprobe")
+int on_tls_call(struct pt_regs *ctx) {
+        __u64 cookie = bpf_get_attach_cookie(ctx), session = ctx->di;
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32, flags = SITE_FLAGS(cookie);
+        if (site_is_foreign(cookie, tgid))
+                return 0;
+        struct task_struct *task = bpf_get_current_task_btf();
+        struct probe_thread *thread = bpf_task_storage_get(&threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        struct call *call = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!thread || !call || !session)
+                return 0;
+        /* The library calls itself, or lies below another: only the outermost call counts. */
+        if (thread->session && ctx->sp < call->sp && call->sp - ctx->sp <= NESTED_BYTES)
+                return 0;
+        struct probe_session *s = session_get(session, tgid), fresh = {};
+        if (!s) {
+                session_set(session, tgid, &fresh);
+                s = session_get(session, tgid);
+        }
+        if (s) {
+                session_pair(s, thread->last_in);
+                flags_of(s) |= SESSION_BEGUN;
+        }
+        __u64 fourth = ctx->cx, fifth = ctx->r8;
+        barrier_var(fourth);                       /* one load from ctx each: the verifier follows no chosen offset */
+        barrier_var(fifth);
+        call->sp = ctx->sp;
+        thread->last_in = 0;
+        thread->session = session;
+        thread->buffer = ctx->si;
+        thread->size = ctx->dx;
+        thread->length_at = flags & SITE_LENGTH_4 ? fourth : flags & SITE_LENGTH_5 ? fifth : 0;
+        thread->start_ns = bpf_ktime_get_boot_ns();
+        return 0;
+}
+
+/* How many bytes the call moved: not more than it was given, but GnuTLS is asked to go on by passing it nothing. */
+static __always_inline __u64 returned(const struct pt_regs *ctx, const struct probe_thread *thread, __u32 flags) {
+        __u64 n = 0, max = thread->buffer ? thread->size : 0x7fffffff;
+        if (flags & SITE_NO_DATA || (__s32)ctx->ax <= 0)
+                return 0;
+        if (flags & SITE_LONG)
+                n = ctx->ax;
+        else if (!thread->length_at)
+                n = (__u32)ctx->ax;
+        else if (bpf_probe_read_user(&n, sizeof(n), (void *)thread->length_at) < 0)
+                return 0;
+        return n <= max ? n : 0;
+}
+
+SEC("uretprobe")
+int on_tls_return(struct pt_regs *ctx) {
+        __u64 cookie = bpf_get_attach_cookie(ctx);
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32, flags = SITE_FLAGS(cookie);
+        struct task_struct *task = bpf_get_current_task_btf();
+        struct probe_thread *thread = bpf_task_storage_get(&threads, task, NULL, 0);
+        struct call *call = bpf_task_storage_get(&calls, task, NULL, 0);
+        /* The return address is gone from the stack. Another place: of a call inside the one that counts, or on another stack. */
+        if (!thread || !call || !thread->session || ctx->sp != call->sp + sizeof(__u64))
+                return 0;
+        struct probe_session *s = session_get(thread->session, tgid);
+        struct probe_target *t = target_get(tgid);
+        struct plain p = { .buffer = thread->buffer, .start_ns = thread->start_ns, .left = returned(ctx, thread, flags),
+                           .flags = flags & SITE_OUT ? PROBE_OUT : 0 };
+        thread->session = 0;
+        if (!s || !t || !p.left || site_is_foreign(cookie, tgid))
+                return 0;
+        p.connection = session_connection(s);
+        p.now = bpf_ktime_get_boot_ns();
+        return passed(s, &p, t);
+}
+
+SEC("uprobe")
+int on_tls_begin(struct pt_regs *ctx) {
+        __u64 cookie = bpf_get_attach_cookie(ctx);
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+        struct probe_session fresh = {};
+        if (site_is_foreign(cookie, tgid))
+                return 0;
+        /* SSL_connect() and SSL_accept() do this themselves: what their call began with stays, but a client has received nothing yet. */
+        struct probe_thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, 0);
+        bool inside = thread && thread->session == ctx->di;
+        if (inside && !(SITE_FLAGS(cookie) & SITE_CLIENT) && session_get(ctx->di, tgid))
+                return 0;
+        flags_of(&fresh) = (SITE_FLAGS(cookie) & SITE_CLIENT ? SESSION_CLIENT : 0) | (inside ? SESSION_BEGUN : 0);
+        session_set(ctx->di, tgid, &fresh);
+        return 0;
+}
+
+SEC("uprobe")
+int on_tls_end(struct pt_regs *ctx) {
+        __u64 cookie = bpf_get_attach_cookie(ctx);
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+        if (!site_is_foreign(cookie, tgid))
+                session_forget(ctx->di, tgid);
+        return 0;
+}
+
+/* ---- Go ---- */
+
+/* n bytes of plaintext at buffer, of the *tls.Conn c. */
+static __always_inline int go_passed(__u64 c, __u64 buffer, __u64 n, __u32 tgid, __u32 flags) {
+        struct probe_target *t = target_get(tgid);
+        __u64 conn[2];
+        if (!t || !c || !n || bpf_probe_read_user(conn, sizeof(conn), (void *)c) < 0)
+                return 0;
+        __u64 now = bpf_ktime_get_boot_ns();
+        struct plain p = { .connection = go_connection(conn[1]), .buffer = buffer, .left = n, .start_ns = now, .now = now, .flags = flags };
+        if (!p.connection)
+                return 0;
+        struct probe_session *s = session_get(c, tgid);
+        if (!s || s->connection != p.connection) { /* memory of a tls.Conn that nobody closed is used for another */
+                struct probe_session fresh = { .connection = p.connection };
+                session_set(c, tgid, &fresh);
+                s = session_get(c, tgid);
+        }
+        return s ? passed(s, &p, t) : 0;
+}
+
+/* crypto/tls.(*Conn).writeRecordLocked(type, data): rax, rbx, rcx and rdi. What Write() calls with the handshake done, for each part of the
+ * data: the socket is known by then. */
+SEC("uprobe")
+int on_go_write(struct pt_regs *ctx) {
+        __u64 cookie = bpf_get_attach_cookie(ctx);
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+        if ((__u8)ctx->bx != 0x17 || site_is_foreign(cookie, tgid) || site_is_repeated(cookie, ctx))
+                return 0;                          /* 0x17: application data */
+        return go_passed(ctx->ax, ctx->cx, ctx->di, tgid, PROBE_OUT);
+}
+
+/* In crypto/tls.(*Conn).Read, where the plaintext is copied to the caller. slot: of the stack pointer, where the receiver stands. */
+SEC("uprobe")
+int on_go_read(struct pt_regs *ctx) {
+        __u64 cookie = bpf_get_attach_cookie(ctx), c[2] = {}, buffer = ctx->bx, n = ctx->cx, reader[4];
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32, flags = SITE_FLAGS(cookie);
+        if (site_is_foreign(cookie, tgid) || bpf_probe_read_user(c, sizeof(c), (void *)(ctx->sp + SITE_SLOT(cookie))) < 0)
+                return 0;
+        if (flags & SITE_RETURN) {
+                buffer = c[1];
+                n = (__s64)ctx->ax > 0 ? ctx->ax : 0;
+        } else if (flags & SITE_READER) {
+                /* bytes.Reader: a slice, and how much of it was read. Source: Go's src/bytes/reader.go. */
+                if (bpf_probe_read_user(reader, sizeof(reader), (void *)ctx->ax) < 0 || reader[3] >= reader[1])
+                        return 0;
+                buffer = reader[0] + reader[3];
+                n = reader[1] - reader[3] < n ? reader[1] - reader[3] : n;
+        }
+        return go_passed(c[0], buffer, n, tgid, 0);
+}
+
+SEC("uprobe")
+int on_go_close(struct pt_regs *ctx) {
+        __u64 cookie = bpf_get_attach_cookie(ctx);
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
+        if (!site_is_foreign(cookie, tgid) && !site_is_repeated(cookie, ctx))
+                session_forget(ctx->ax, tgid);
+        return 0;
+}
+#endif

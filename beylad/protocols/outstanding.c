@@ -1,0 +1,161 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+#include "beylad/protocols/outstanding.h"
+
+void outstanding_init(struct outstanding *o, struct connection *c, enum exchange_role role) {
+        *o = (struct outstanding){ .connection = c, .role = role };
+}
+
+void outstanding_done(struct outstanding *o) {
+        outstanding_drop(o, false);
+        free(o->ring);
+        o->ring = NULL;
+        o->room = 0;
+}
+
+bool outstanding_turn(struct outstanding *o, const struct chunk *at) {
+        bool asking = at->direction == outstanding_asks(o), turn = at->turn || asking != o->asking;
+        o->asking = asking;
+        if (asking && turn)
+                o->turn++;
+        return turn;
+}
+
+/* ---- the ring ---- */
+
+static bool grow(struct outstanding *o) {
+        uint32_t room = o->room ? 2 * o->room : 8;
+        struct outstanding_entry *ring = malloc(room * sizeof(*ring));
+        if (!ring)
+                return false;
+        for (uint32_t i = 0; i < o->n; i++)
+                ring[(o->first + i) & (room - 1)] = *outstanding_at(o, i);
+        free(o->ring);
+        o->ring = ring;
+        o->room = room;
+        return true;
+}
+
+static struct outstanding_entry *append(struct outstanding *o, uint8_t what, struct exchange *x) {
+        o->n++;
+        struct outstanding_entry *e = outstanding_last(o);
+        *e = (struct outstanding_entry){ .x = x, .turn = o->turn, .what = what };
+        return e;
+}
+
+/* One more in the run at the end. The last place is kept for a run, so there is one when the others are taken; NULL: no memory even for it. */
+static struct outstanding_entry *run(struct outstanding *o) {
+        struct outstanding_entry *e = outstanding_last(o);
+        if (e && e->what == OUTSTANDING_RUN) {
+                e->turn = o->turn;
+                return e;
+        }
+        return o->n < o->room || grow(o) ? append(o, OUTSTANDING_RUN, NULL) : NULL;
+}
+
+static bool room_for_one(struct outstanding *o) {
+        return o->n < OUTSTANDING_MAX - 1 && (o->n < o->room || grow(o));
+}
+
+struct outstanding_entry *outstanding_push(struct outstanding *o, uint8_t what) {
+        return room_for_one(o) ? append(o, what, NULL) : run(o);
+}
+
+struct outstanding_entry *outstanding_begin(struct outstanding *o, uint8_t what, const struct chunk *at) {
+        if (!room_for_one(o)) {
+                connection_lost(o->connection, 1);
+                return run(o);
+        }
+        struct exchange *x = exchange_begin(o->connection, EXCHANGE_DB, o->role, at);
+        return x ? append(o, what, x) : run(o);
+}
+
+static void shrink(struct outstanding *o) {
+        if (o->n > 0 || o->room <= OUTSTANDING_KEPT)
+                return;
+        free(o->ring);
+        o->ring = NULL;
+        o->room = 0;
+}
+
+struct exchange *outstanding_pop(struct outstanding *o) {
+        struct exchange *x = outstanding_first(o)->x;
+        o->first++;
+        o->n--;
+        shrink(o);
+        return x;
+}
+
+struct exchange *outstanding_pop_last(struct outstanding *o) {
+        struct exchange *x = outstanding_last(o)->x;
+        o->n--;
+        shrink(o);
+        return x;
+}
+
+/* ---- what becomes of them ---- */
+
+bool outstanding_is_single(struct outstanding *o) {
+        unsigned exchanges = 0;
+        for (uint32_t i = 0; i < o->n && exchanges < 2; i++) {
+                const struct outstanding_entry *e = outstanding_at(o, i);
+                exchanges += e->what == OUTSTANDING_RUN ? 2 : e->x != NULL;
+        }
+        return exchanges < 2;
+}
+
+void outstanding_drop(struct outstanding *o, bool counted) {
+        while (o->n > 0) {
+                bool whole = outstanding_first(o)->whole;
+                struct exchange *x = outstanding_pop(o);
+                if (x)
+                        exchange_drop(x, counted && whole);
+        }
+}
+
+void outstanding_end_unobserved(const struct outstanding *o, struct exchange *x) {
+        x->unobserved = true;
+        exchange_end(x, &(struct chunk){ .end_ns = o->seen_ns });
+}
+
+/* The oldest leaves, its answer or the rest of it out of sight. */
+static void leave(struct outstanding *o, bool seen) {
+        bool whole = outstanding_first(o)->whole;
+        struct exchange *x = outstanding_pop(o);
+        if (x && whole && (seen || x->answer_ns > 0))
+                outstanding_end_unobserved(o, x);
+        else if (x)
+                exchange_drop(x, whole);
+}
+
+void outstanding_settle(struct outstanding *o) {
+        struct outstanding_entry *e = outstanding_first(o);
+        if (!e)
+                return;
+        leave(o, e->x && o->seen_ns > e->x->start_ns && outstanding_is_single(o));     /* whatever answer was seen since is its own */
+        outstanding_drop(o, true);
+}
+
+bool outstanding_skip_turns(struct outstanding *o, bool turn) {
+        if (!turn || o->overlaps)
+                return false;
+        while (o->n > 0 && outstanding_first(o)->turn != o->turn)
+                leave(o, false);
+        return true;
+}
+
+void outstanding_end(struct outstanding *o, uint64_t now_ns, bool first) {
+        while (o->n > 0) {
+                bool whole = outstanding_first(o)->whole;
+                struct exchange *x = outstanding_pop(o);
+                if (x && !whole && !x->failed)
+                        exchange_drop(x, false);
+                else if (x && first && !x->failed && x->answer_ns == 0) {
+                        x->failed = true;
+                        exchange_set(x, FIELD_ERROR, "_OTHER", 6);
+                        exchange_end(x, &(struct chunk){ .end_ns = now_ns });
+                } else if (x) {
+                        x->unobserved = !x->failed;
+                        exchange_end(x, NULL);
+                }
+        }
+}

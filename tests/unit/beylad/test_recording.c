@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: Apache-2.0 */
+/* Recording and tracer: events written to a file and read back give the spans they stand for; a damaged file is refused where it is
+ * damaged, and what came before it is there. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <cmocka.h>
+
+#include "beylad/recording.h"
+#include "beylad/tracer.h"
+
+#define REAL_OFFSET 1700000000000000000ll
+
+static struct settings settings;
+static char path[64];
+
+static int set_up(void **state) {
+        char error[TEL_CONFIG_ERROR_MAX];
+        (void)state;
+        assert_int_equal(settings_load(NULL, &settings, error), 0);
+        assert_int_equal(settings_finish(&settings), 0);
+        settings.printer = PRINTER_JSON;
+        snprintf(path, sizeof(path), "/tmp/test_recording.XXXXXX");
+        int fd = mkstemp(path);
+        assert_true(fd >= 0);
+        close(fd);
+        return 0;
+}
+
+static int tear_down(void **state) {
+        (void)state;
+        unlink(path);
+        settings_done(&settings);
+        return 0;
+}
+
+static void data(struct recording *r, uint64_t connection, bool out, uint64_t offset, uint64_t ms, const char *text) {
+        struct { struct probe_data d; char text[512]; } e = { .d = {
+                .head = { .kind = PROBE_DATA, .flags = (out ? PROBE_OUT : 0) | PROBE_TURN | PROBE_END, .tgid = 42, .tid = 43, .time_ns = ms * TEL_NS_PER_MS },
+                .connection = connection, .start_ns = ms * TEL_NS_PER_MS, .offset = offset, .bytes = (uint32_t)strlen(text), .captured = (uint32_t)strlen(text) } };
+        e.d.head.size = (uint32_t)(sizeof(e.d) + strlen(text));
+        memcpy(e.text, text, strlen(text));
+        recording_event(r, &e.d.head);
+}
+
+/* A conversation of process 42 on one connection. */
+static void record(void) {
+        struct recording *r = NULL;
+        char error[RECORDING_ERROR_MAX];
+        struct process *p = NULL;
+        static const char note[] = "name=shop\nexe=/usr/bin/shop\nservice.name=shop\n";
+        assert_int_equal(recording_create(path, REAL_OFFSET, &r, error), 0);
+        assert_int_equal(process_from_note(42, note, sizeof(note) - 1, &p), 0);
+        recording_process(r, p, 1);
+        struct probe_open open = { .head = { .kind = PROBE_OPEN, .tgid = 42, .size = sizeof(open), .time_ns = 2 }, .connection = 7, .family = 2 };
+        recording_event(r, &open.head);
+        data(r, 7, false, 0, 10, "GET /users/4711 HTTP/1.1\r\nHost: x\r\n\r\n");
+        data(r, 7, true, 0, 15, "HTTP/1.1 404 Not Found\r\nContent-Length: 2\r\n\r\nno");
+        data(r, 7, false, 38, 20, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+        data(r, 7, true, 47, 26, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+        process_unref(p);
+        assert_int_equal(recording_close(r), 0);
+}
+
+/* Replays the file; *ret_text is what was printed. Returns what the replay said. */
+static int replay(char **ret_text, struct tracer_stats *ret, char *reterr) {
+        struct tracer *t = NULL;
+        char error[TRACER_ERROR_MAX];
+        size_t n = 0;
+        *ret_text = NULL;
+        FILE *to = open_memstream(ret_text, &n), *from = fopen(path, "re");
+        assert_int_equal(tracer_new(&(struct tracer_options){ .settings = &settings, .print_to = to }, &t, error), 0);
+        int r = recording_replay(from, path, t, reterr);
+        tracer_get_stats(t, ret);
+        tracer_free(t);
+        fclose(from);
+        fclose(to);
+        return r;
+}
+
+static void test_round_trip(void **state) {
+        char *text, error[RECORDING_ERROR_MAX];
+        struct tracer_stats s;
+        struct stat st;
+        (void)state;
+        record();
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(replay(&text, &s, error), 0);
+        assert_int_equal(s.contexts.spans, 2);
+        assert_int_equal(s.contexts.lost, 0);
+        assert_int_equal(s.malformed, 0);
+        assert_non_null(strstr(text, "\"name\":\"GET /users/*\""));
+        assert_non_null(strstr(text, "\"service\":\"shop\""));
+        assert_non_null(strstr(text, "\"start_unix_nano\":1700000000010000000"));
+        assert_non_null(strstr(text, "\"end_unix_nano\":1700000000015000000"));
+        assert_non_null(strstr(text, "\"http.response.status_code\":404"));
+        assert_non_null(strstr(text, "\"name\":\"GET /b\""));
+        free(text);
+}
+
+/* It holds what programs sent: nobody else may read it. */
+static void test_mode(void **state) {
+        struct recording *r = NULL;
+        struct stat st;
+        char error[RECORDING_ERROR_MAX];
+        (void)state;
+        unlink(path);
+        assert_int_equal(recording_create(path, 0, &r, error), 0);
+        assert_int_equal(recording_close(r), 0);
+        assert_int_equal(stat(path, &st), 0);
+        assert_int_equal(st.st_mode & 0777, 0600);
+        assert_int_equal(recording_create("/nowhere/at/all", 0, &r, error), -ENOENT);
+        assert_non_null(strstr(error, "/nowhere/at/all"));
+}
+
+/* Cut at every byte: never a crash; the spans that were whole before the cut are there, and a cut inside an event is said. */
+static void test_cut_anywhere(void **state) {
+        char *text, error[RECORDING_ERROR_MAX];
+        struct tracer_stats s;
+        struct stat st;
+        size_t refused = 0;
+        (void)state;
+        record();
+        assert_int_equal(stat(path, &st), 0);
+        for (off_t cut = st.st_size - 1; cut >= 0; cut--) {
+                assert_int_equal(truncate(path, cut), 0);
+                int r = replay(&text, &s, error);
+                assert_true(r == 0 || r == -EBADMSG);
+                if (r < 0) {
+                        refused++;
+                        assert_non_null(strstr(error, path));
+                }
+                assert_true(s.contexts.spans <= 2);
+                free(text);
+        }
+        /* An end between two events is a recording that was ended there: the head and six events leave six such places. */
+        assert_int_equal(refused, (size_t)st.st_size - 6);
+}
+
+static void test_not_a_recording(void **state) {
+        char *text, error[RECORDING_ERROR_MAX];
+        struct tracer_stats s;
+        FILE *f = fopen(path, "we");
+        (void)state;
+        fputs("GET / HTTP/1.1\r\nthis is something else, and long enough for a head", f);
+        fclose(f);
+        assert_int_equal(replay(&text, &s, error), -EBADMSG);
+        assert_non_null(strstr(error, "SPOKEREC"));
+        free(text);
+}
+
+/* Events whose own lengths lie are counted and left out. */
+static void test_lying_lengths(void **state) {
+        char *text, error[RECORDING_ERROR_MAX];
+        struct tracer_stats s;
+        struct recording *r = NULL;
+        (void)state;
+        record();
+        assert_int_equal(recording_create(path, 0, &r, error), 0);
+        struct probe_data d = { .head = { .kind = PROBE_DATA, .tgid = 42, .size = sizeof(d) }, .connection = 1, .bytes = 100, .captured = 100 };
+        recording_event(r, &d.head);               /* captured lies behind its end */
+        struct probe_shut shut = { .head = { .kind = PROBE_OPEN, .tgid = 42, .size = sizeof(shut) } };
+        recording_event(r, &shut.head);            /* too short for its kind */
+        struct probe_head none = { .kind = 200, .size = sizeof(none) };
+        recording_event(r, &none);
+        assert_int_equal(recording_close(r), 0);
+        assert_int_equal(replay(&text, &s, error), 0);
+        assert_int_equal(s.malformed, 3);
+        free(text);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
+
+int main(void) {
+        const struct CMUnitTest tests[] = {
+                TEST(test_round_trip), TEST(test_mode), TEST(test_cut_anywhere), TEST(test_not_a_recording), TEST(test_lying_lengths),
+        };
+        return cmocka_run_group_tests(tests, NULL, NULL);
+}
