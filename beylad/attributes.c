@@ -389,7 +389,7 @@ static void set_name(struct attributes *a, const char *first, const char *betwee
 
 static void name_span(struct attributes *a, const struct exchange *x) {
         const char *method = exchange_get(x, FIELD_METHOD);
-        const struct protocol *protocol = x->connection->protocol;
+        const struct protocol *protocol = x->protocol;
         switch (x->kind) {
         case EXCHANGE_HTTP:
                 method = method && method_known(method, strlen(method)) ? method : "HTTP";
@@ -425,8 +425,8 @@ static void add_kind(struct attributes *a, const struct exchange *x, enum attrib
                         add_int(a, TEXT("rpc.grpc.status_code"), x->status);
                 return;
         case EXCHANGE_DB:
-                if (x->connection->protocol)
-                        add_text(a, TEXT("db.system.name"), x->connection->protocol->name, strlen(x->connection->protocol->name));
+                if (x->protocol)
+                        add_text(a, TEXT("db.system.name"), x->protocol->name, strlen(x->protocol->name));
                 if (what & SPAN && x->batch > 1)
                         add_int(a, TEXT("db.operation.batch.size"), x->batch);
                 return;

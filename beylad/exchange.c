@@ -11,6 +11,7 @@ struct exchange *exchange_begin(struct connection *c, enum exchange_kind kind, e
                 return NULL;
         }
         x->connection = connection_ref(c);
+        x->protocol = c->protocol;
         x->kind = kind;
         x->role = role;
         x->start_ns = role == EXCHANGE_SERVER ? at->end_ns : at->start_ns;

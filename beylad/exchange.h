@@ -7,6 +7,7 @@
 
 struct connection;
 struct chunk;
+struct protocol;
 
 enum exchange_kind { EXCHANGE_HTTP, EXCHANGE_RPC, EXCHANGE_DB };
 enum exchange_role { EXCHANGE_SERVER, EXCHANGE_CLIENT };    /* of the observed program */
@@ -43,7 +44,8 @@ struct trace_parent {
 enum exchange_state { EXCHANGE_OPEN, EXCHANGE_ASKED, EXCHANGE_ENDED };
 
 struct exchange {
-        struct connection *connection;             /* while it is open */
+        struct connection *connection;             /* referenced until exchange_free() */
+        const struct protocol *protocol;           /* that it was spoken in; the connection may have gone on to another. NULL in tests */
         enum exchange_kind kind;
         enum exchange_role role;
         enum exchange_state state;

@@ -30,7 +30,8 @@ static void set_route(struct tracer *t, struct exchange *x) {
         const struct process *p = x->connection->process;
         if (x->kind != EXCHANGE_HTTP || !path)
                 return;
-        size_t n = route_of(t->routes, p ? p->pid : 0, path, route, sizeof(route));
+        /* What a program asks for is another's API, and another's number of routes. */
+        size_t n = route_of(t->routes, (uint64_t)x->role << 32 | (p ? p->pid : 0), path, route, sizeof(route));
         if (n > 0)
                 exchange_set(x, FIELD_ROUTE, route, n);
 }

@@ -17,20 +17,23 @@
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
-/* probe_session.zero[0] and [1] are ours: what is known of the session, and how many pairs in a row named its connection. The sockets probe
- * sets both to 0 where it finds the connection. */
-#define flags_of(s) ((s)->zero[0])
-#define pairs_of(s) ((s)->zero[1])
-enum session_flags {
-        SESSION_CLIENT = 1,
-        SESSION_BEGUN = 2,                         /* a call was made */
-        SESSION_BY_THREAD = 4,                     /* the connection is what the thread received on; else the sockets probe said so */
-        SESSION_DOUBT = 8,                         /* pairs named different connections */
-        SESSION_SHOWN = 16,                        /* plaintext was handed on under its connection */
-        SESSION_GIVEN_UP = 32,
+/* Value of the map `guesses`, by session: the connection of a session as far as threads tell. */
+struct guess {
+        __u64 connection;
+        __u32 flags;                               /* enum guess_flags */
+        __u32 pairs;                               /* in a row that named the connection */
 };
-#define PAIRS_MAX 2
+enum guess_flags {
+        GUESS_CLIENT = 1,
+        GUESS_BEGUN = 2,                           /* a call was made */
+        GUESS_DOUBT = 4,                           /* pairs named different connections */
+        GUESS_SHOWN = 8,                           /* plaintext was handed on under it */
+        GUESS_GIVEN_UP = 16,
+};
+#define PAIRS_ENOUGH 2
 #define SEVERAL (1ull << 63)                       /* in last_in: the thread received on others too since the last call */
+struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, PROBE_SESSIONS_MAX); __type(key, struct probe_session_key); __type(value, struct guess);
+         __uint(map_flags, BPF_F_NO_PREALLOC); } guesses SEC(".maps");
 
 /* Of the call that runs on a thread, beside what the sockets probe needs: its stack pointer tells it from the calls it makes itself, which lie
  * a little lower, and from calls on other stacks of the thread (fibers), which lie anywhere. */
@@ -135,7 +138,6 @@ static __noinline int passed(struct probe_session *s, struct plain *p, struct pr
         p->flags |= PROBE_PLAIN | (turn ? PROBE_TURN : 0);
         if (!p->connection)
                 return 0;
-        flags_of(s) |= SESSION_SHOWN;
         long n = wanted(p);
         if (n < 0)
                 return 0;
@@ -151,51 +153,58 @@ static __noinline int passed(struct probe_session *s, struct plain *p, struct pr
 
 /* ---- sessions ---- */
 
-static __always_inline struct probe_session *session_get(__u64 session, __u32 tgid) {
-        struct probe_session_key key = { .session = session, .tgid = tgid };
-        return bpf_map_lookup_elem(&sessions, &key);
-}
-
-static __always_inline void session_set(__u64 session, __u32 tgid, const struct probe_session *s) {
-        struct probe_session_key key = { .session = session, .tgid = tgid };
-        if (bpf_map_update_elem(&sessions, &key, s, BPF_ANY) < 0)
+static __always_inline struct probe_session *session_get(const struct probe_session_key *key) {
+        struct probe_session *s = bpf_map_lookup_elem(&sessions, key), fresh = {};
+        if (s)
+                return s;
+        if (bpf_map_update_elem(&sessions, key, &fresh, BPF_NOEXIST) < 0)
                 count(PROBE_COUNT_NO_STATE, 1);
+        return bpf_map_lookup_elem(&sessions, key);
 }
 
-static __always_inline void session_forget(__u64 session, __u32 tgid) {
-        struct probe_session_key key = { .session = session, .tgid = tgid };
-        bpf_map_delete_elem(&sessions, &key);
+static __always_inline void session_forget(const struct probe_session_key *key) {
+        bpf_map_delete_elem(&sessions, key);
+        bpf_map_delete_elem(&guesses, key);
 }
 
-/* A call for the session is the first since its thread received TLS records, last on this connection. */
-static __always_inline void session_pair(struct probe_session *s, __u64 last_in) {
+/* A call for the session. last_in: what its thread received TLS records on since the last call of any session. */
+static __always_inline void guess_call(const struct probe_session_key *key, __u64 last_in) {
+        struct guess *g = bpf_map_lookup_elem(&guesses, key), fresh = {};
         __u64 connection = last_in & ~SEVERAL;
-        bool first = !(flags_of(s) & SESSION_BEGUN);
-        if (!connection || flags_of(s) & SESSION_GIVEN_UP || (first && flags_of(s) & SESSION_CLIENT))
-                return;
-        if (s->connection && !(flags_of(s) & SESSION_BY_THREAD))
-                return;                            /* known with certainty */
-        if (s->connection == connection) {
-                pairs_of(s) += pairs_of(s) < PAIRS_MAX;
-                return;
+        if (!g && connection) {
+                if (bpf_map_update_elem(&guesses, key, &fresh, BPF_NOEXIST) < 0)
+                        count(PROBE_COUNT_NO_STATE, 1);
+                g = bpf_map_lookup_elem(&guesses, key);
         }
-        if (last_in & SEVERAL)
+        if (!g)
+                return;
+        bool first = !(g->flags & GUESS_BEGUN);
+        g->flags |= GUESS_BEGUN;
+        if (!connection || g->flags & GUESS_GIVEN_UP || (first && g->flags & GUESS_CLIENT))
+                return;
+        if (g->connection == connection)
+                g->pairs += g->pairs < PAIRS_ENOUGH;
+        else if (last_in & SEVERAL)
                 return;                            /* it may confirm, no more */
-        if (flags_of(s) & SESSION_SHOWN) {
-                flags_of(s) |= SESSION_GIVEN_UP;
-                s->connection = 0;
+        else if (g->flags & GUESS_SHOWN) {
+                g->flags |= GUESS_GIVEN_UP;
                 count(PROBE_COUNT_NO_STATE, 1);
-                return;
+        } else {
+                g->flags |= g->connection ? GUESS_DOUBT : 0;
+                g->connection = connection;
+                g->pairs = 1;
         }
-        flags_of(s) |= SESSION_BY_THREAD | (s->connection ? SESSION_DOUBT : 0);
-        s->connection = connection;
-        pairs_of(s) = 1;
 }
 
-/* The connection, as far as it is certain. */
-static __always_inline __u64 session_connection(const struct probe_session *s) {
-        bool one_is_enough = flags_of(s) & SESSION_CLIENT && !(flags_of(s) & SESSION_DOUBT);
-        return !(flags_of(s) & SESSION_BY_THREAD) || one_is_enough || pairs_of(s) >= PAIRS_MAX ? s->connection : 0;
+/* The connection of a session, if it is certain; else 0. Plaintext is about to be handed on under it. */
+static __always_inline __u64 session_connection(const struct probe_session_key *key, const struct probe_session *s) {
+        if (s->connection)
+                return s->connection;
+        struct guess *g = bpf_map_lookup_elem(&guesses, key);
+        if (!g || g->flags & GUESS_GIVEN_UP || g->pairs < ((g->flags & (GUESS_CLIENT | GUESS_DOUBT)) == GUESS_CLIENT ? 1 : PAIRS_ENOUGH))
+                return 0;
+        g->flags |= GUESS_SHOWN;
+        return g->connection;
 }
 
 #if defined(__TARGET_ARCH_x86)
@@ -205,33 +214,28 @@ static __always_inline __u64 session_connection(const struct probe_session *s) {
 /* The first argument of each is the session, then buffer, size, and where the length goes. */
 SEC("uprobe")
 int on_tls_call(struct pt_regs *ctx) {
-        __u64 cookie = bpf_get_attach_cookie(ctx), session = ctx->di;
+        __u64 cookie = bpf_get_attach_cookie(ctx);
         __u32 tgid = bpf_get_current_pid_tgid() >> 32, flags = SITE_FLAGS(cookie);
+        struct probe_session_key key = { .session = ctx->di, .tgid = tgid };
         if (site_is_foreign(cookie, tgid))
                 return 0;
         struct task_struct *task = bpf_get_current_task_btf();
         struct probe_thread *thread = bpf_task_storage_get(&threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
         struct call *call = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-        if (!thread || !call || !session)
+        if (!thread || !call || !key.session)
                 return 0;
         /* The library calls itself, or lies below another: only the outermost call counts. */
         if (thread->session && ctx->sp < call->sp && call->sp - ctx->sp <= NESTED_BYTES)
                 return 0;
-        struct probe_session *s = session_get(session, tgid), fresh = {};
-        if (!s) {
-                session_set(session, tgid, &fresh);
-                s = session_get(session, tgid);
-        }
-        if (s) {
-                session_pair(s, thread->last_in);
-                flags_of(s) |= SESSION_BEGUN;
-        }
+        struct probe_session *s = session_get(&key);
+        if (s && !s->connection)
+                guess_call(&key, thread->last_in);
         __u64 fourth = ctx->cx, fifth = ctx->r8;
         barrier_var(fourth);                       /* one load from ctx each: the verifier follows no chosen offset */
         barrier_var(fifth);
         call->sp = ctx->sp;
         thread->last_in = 0;
-        thread->session = session;
+        thread->session = key.session;
         thread->buffer = ctx->si;
         thread->size = ctx->dx;
         thread->length_at = flags & SITE_LENGTH_4 ? fourth : flags & SITE_LENGTH_5 ? fifth : 0;
@@ -263,41 +267,47 @@ int on_tls_return(struct pt_regs *ctx) {
         /* The return address is gone from the stack. Another place: of a call inside the one that counts, or on another stack. */
         if (!thread || !call || !thread->session || ctx->sp != call->sp + sizeof(__u64))
                 return 0;
-        struct probe_session *s = session_get(thread->session, tgid);
-        struct probe_target *t = target_get(tgid);
+        struct probe_session_key key = { .session = thread->session, .tgid = tgid };
         struct plain p = { .buffer = thread->buffer, .start_ns = thread->start_ns, .left = returned(ctx, thread, flags),
                            .flags = flags & SITE_OUT ? PROBE_OUT : 0 };
         thread->session = 0;
-        if (!s || !t || !p.left || site_is_foreign(cookie, tgid))
+        if (!p.left || site_is_foreign(cookie, tgid))
                 return 0;
-        p.connection = session_connection(s);
+        struct probe_session *s = bpf_map_lookup_elem(&sessions, &key);
+        struct probe_target *t = target_get(tgid);
+        if (!s || !t)
+                return 0;
+        p.connection = session_connection(&key, s);
         p.now = bpf_ktime_get_boot_ns();
         return passed(s, &p, t);
 }
 
+/* SSL_set_connect_state() and its sister: every session begins so. SSL_connect() and SSL_accept() call them, within what counts as a call. */
 SEC("uprobe")
 int on_tls_begin(struct pt_regs *ctx) {
         __u64 cookie = bpf_get_attach_cookie(ctx);
-        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
-        struct probe_session fresh = {};
-        if (site_is_foreign(cookie, tgid))
+        struct probe_session_key key = { .session = ctx->di, .tgid = bpf_get_current_pid_tgid() >> 32 };
+        struct guess fresh = {};
+        if (site_is_foreign(cookie, key.tgid))
                 return 0;
-        /* SSL_connect() and SSL_accept() do this themselves: what their call began with stays, but a client has received nothing yet. */
         struct probe_thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, 0);
-        bool inside = thread && thread->session == ctx->di;
-        if (inside && !(SITE_FLAGS(cookie) & SITE_CLIENT) && session_get(ctx->di, tgid))
-                return 0;
-        flags_of(&fresh) = (SITE_FLAGS(cookie) & SITE_CLIENT ? SESSION_CLIENT : 0) | (inside ? SESSION_BEGUN : 0);
-        session_set(ctx->di, tgid, &fresh);
+        bool inside = thread && thread->session == key.session;
+        bool client = SITE_FLAGS(cookie) & SITE_CLIENT;
+        if (inside && !client)
+                return 0;                          /* what the call began with stays; a client has received nothing yet */
+        bpf_map_delete_elem(&sessions, &key);
+        fresh.flags = (client ? GUESS_CLIENT : 0) | (inside ? GUESS_BEGUN : 0);
+        if (bpf_map_update_elem(&guesses, &key, &fresh, BPF_ANY) < 0)
+                count(PROBE_COUNT_NO_STATE, 1);
         return 0;
 }
 
 SEC("uprobe")
 int on_tls_end(struct pt_regs *ctx) {
         __u64 cookie = bpf_get_attach_cookie(ctx);
-        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
-        if (!site_is_foreign(cookie, tgid))
-                session_forget(ctx->di, tgid);
+        struct probe_session_key key = { .session = ctx->di, .tgid = bpf_get_current_pid_tgid() >> 32 };
+        if (!site_is_foreign(cookie, key.tgid))
+                session_forget(&key);
         return 0;
 }
 
@@ -313,11 +323,12 @@ static __always_inline int go_passed(__u64 c, __u64 buffer, __u64 n, __u32 tgid,
         struct plain p = { .connection = go_connection(conn[1]), .buffer = buffer, .left = n, .start_ns = now, .now = now, .flags = flags };
         if (!p.connection)
                 return 0;
-        struct probe_session *s = session_get(c, tgid);
-        if (!s || s->connection != p.connection) { /* memory of a tls.Conn that nobody closed is used for another */
+        struct probe_session_key key = { .session = c, .tgid = tgid };
+        struct probe_session *s = session_get(&key);
+        if (s && s->connection != p.connection) {  /* new, or memory of a tls.Conn that nobody closed */
                 struct probe_session fresh = { .connection = p.connection };
-                session_set(c, tgid, &fresh);
-                s = session_get(c, tgid);
+                bpf_map_update_elem(&sessions, &key, &fresh, BPF_EXIST);
+                s = bpf_map_lookup_elem(&sessions, &key);
         }
         return s ? passed(s, &p, t) : 0;
 }
@@ -356,9 +367,9 @@ int on_go_read(struct pt_regs *ctx) {
 SEC("uprobe")
 int on_go_close(struct pt_regs *ctx) {
         __u64 cookie = bpf_get_attach_cookie(ctx);
-        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
-        if (!site_is_foreign(cookie, tgid) && !site_is_repeated(cookie, ctx))
-                session_forget(ctx->ax, tgid);
+        struct probe_session_key key = { .session = ctx->ax, .tgid = bpf_get_current_pid_tgid() >> 32 };
+        if (!site_is_foreign(cookie, key.tgid) && !site_is_repeated(cookie, ctx))
+                bpf_map_delete_elem(&sessions, &key);
         return 0;
 }
 #endif

@@ -21,7 +21,6 @@ struct tls_probes {
         struct tls_bpf *bpf;
         struct uprobe_set *set;
         const struct bpf_program *programs[PROGRAMS];
-        int sessions;
 };
 
 /* A file that is looked at. */
@@ -361,22 +360,24 @@ int tls_probes_inspect(uint32_t pid, struct tls_report *ret) {
 }
 
 /* Sessions of a process that ended, or that is let go: nobody else would remove them. */
-static void forget_sessions(struct tls_probes *t, uint32_t pid) {
+static void forget_sessions(int map, uint32_t pid) {
         struct probe_session_key key, next;
         bool any = false;
-        for (unsigned i = 0; i < 2 * PROBE_SESSIONS_MAX && bpf_map_get_next_key(t->sessions, any ? &key : NULL, &next) == 0; i++) {
+        for (unsigned i = 0; i < 2 * PROBE_SESSIONS_MAX && bpf_map_get_next_key(map, any ? &key : NULL, &next) == 0; i++) {
                 if (any && key.tgid == pid)
-                        bpf_map_delete_elem(t->sessions, &key);
+                        bpf_map_delete_elem(map, &key);
                 key = next;
                 any = true;
         }
         if (any && key.tgid == pid)
-                bpf_map_delete_elem(t->sessions, &key);
+                bpf_map_delete_elem(map, &key);
 }
 
 void tls_probes_detach(struct tls_probes *t, uint32_t pid) {
-        if (uprobe_set_leave(t->set, pid))
-                forget_sessions(t, pid);
+        if (!uprobe_set_leave(t->set, pid))
+                return;
+        forget_sessions(bpf_map__fd(t->bpf->maps.sessions), pid);
+        forget_sessions(bpf_map__fd(t->bpf->maps.guesses), pid);
 }
 
 void tls_probes_get_stats(const struct tls_probes *t, struct tls_probes_stats *ret) {
@@ -406,7 +407,6 @@ int tls_probes_new(const struct probe_maps *maps, struct tls_probes **ret, char 
                         [ON_GO_CLOSE] = t->bpf->progs.on_go_close,
                 };
                 memcpy(t->programs, programs, sizeof(programs));
-                t->sessions = bpf_map__fd(t->bpf->maps.sessions);
                 r = uprobe_set_new(t->programs, PROGRAMS, bpf_map__fd(t->bpf->maps.uses), TLS_LIBRARIES_MAX, multi, &t->set);
         }
         if (r < 0) {

@@ -48,6 +48,7 @@ static inline void made_init(struct made *m, enum exchange_kind kind, enum excha
         m->connection.remote = role == EXCHANGE_SERVER ? made_address("10.0.0.2", 50000) : made_address("10.0.0.1", 8080);
         m->x = calloc(1, sizeof(*m->x));
         m->x->connection = connection_ref(&m->connection);
+        m->x->protocol = &m->protocol;
         m->x->kind = kind;
         m->x->role = role;
         m->x->state = EXCHANGE_ENDED;
