@@ -35,13 +35,18 @@ enum guess_flags {
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, PROBE_SESSIONS_MAX); __type(key, struct probe_session_key); __type(value, struct guess);
          __uint(map_flags, BPF_F_NO_PREALLOC); } guesses SEC(".maps");
 
-/* Of the call that runs on a thread, beside what the sockets probe needs: its stack pointer tells it from the calls it makes itself, which lie
- * a little lower, and from calls on other stacks of the thread (fibers), which lie anywhere. */
+/* A call that runs: its arguments, and the stack pointer it entered with, which tells its return from others'. */
 struct call {
-        __u64 sp;
+        __u64 sp, buffer, size, length_at, start_ns;
+        __u32 flags, zero;                         /* enum site_flags; sp 0: none runs */
 };
-#define NESTED_BYTES 32768u                        /* of stack between a call and those inside it: curl's TLS in TLS needs 2 KB */
-struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, struct call); } calls SEC(".maps");
+/* The call that runs on a thread, and one inside it that counts too: Node tells its program within SSL_read that the handshake is done, and the
+ * program writes at once. What else is inside lies on another session (TLS in TLS: its plaintext is ciphertext), or repeats the outer call. */
+struct running {
+        struct call outer, inner;
+};
+struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, struct running); } calls SEC(".maps");
+#define NESTED_BYTES 131072u                       /* of stack between a call and one inside it: 23 KB were seen; beyond, it is another fiber's */
 
 /* Plaintext on its way to the ring. */
 struct plain {
@@ -211,6 +216,11 @@ static __always_inline __u64 session_connection(const struct probe_session_key *
 
 /* ---- C libraries ---- */
 
+/* Inside the call that runs: does it count too? */
+static __always_inline bool counts_inside(const struct probe_thread *thread, const struct call *outer, __u64 session, __u32 flags) {
+        return session == thread->session && !(flags & SITE_NO_DATA) && (outer->flags & SITE_NO_DATA || (flags ^ outer->flags) & SITE_OUT);
+}
+
 /* The first argument of each is the session, then buffer, size, and where the length goes. */
 SEC("uprobe")
 int on_tls_call(struct pt_regs *ctx) {
@@ -221,59 +231,68 @@ int on_tls_call(struct pt_regs *ctx) {
                 return 0;
         struct task_struct *task = bpf_get_current_task_btf();
         struct probe_thread *thread = bpf_task_storage_get(&threads, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-        struct call *call = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
-        if (!thread || !call || !key.session)
+        struct running *running = bpf_task_storage_get(&calls, task, NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
+        if (!thread || !running || !key.session)
                 return 0;
-        /* The library calls itself, or lies below another: only the outermost call counts. */
-        if (thread->session && ctx->sp < call->sp && call->sp - ctx->sp <= NESTED_BYTES)
-                return 0;
-        struct probe_session *s = session_get(&key);
-        if (s && !s->connection)
-                guess_call(&key, thread->last_in);
+        struct call *call = &running->outer;
+        if (thread->session && ctx->sp < call->sp && call->sp - ctx->sp <= NESTED_BYTES) {
+                if (!counts_inside(thread, call, key.session, flags))
+                        return 0;
+                call = &running->inner;
+        } else {
+                struct probe_session *s = session_get(&key);
+                if (s && !s->connection)
+                        guess_call(&key, thread->last_in);
+                thread->last_in = 0;
+                thread->session = key.session;
+                running->inner.sp = 0;
+        }
         __u64 fourth = ctx->cx, fifth = ctx->r8;
         barrier_var(fourth);                       /* one load from ctx each: the verifier follows no chosen offset */
         barrier_var(fifth);
         call->sp = ctx->sp;
-        thread->last_in = 0;
-        thread->session = key.session;
-        thread->buffer = ctx->si;
-        thread->size = ctx->dx;
-        thread->length_at = flags & SITE_LENGTH_4 ? fourth : flags & SITE_LENGTH_5 ? fifth : 0;
-        thread->start_ns = bpf_ktime_get_boot_ns();
+        call->buffer = ctx->si;
+        call->size = ctx->dx;
+        call->length_at = flags & SITE_LENGTH_4 ? fourth : flags & SITE_LENGTH_5 ? fifth : 0;
+        call->start_ns = bpf_ktime_get_boot_ns();
+        call->flags = flags;
         return 0;
 }
 
 /* How many bytes the call moved: not more than it was given, but GnuTLS is asked to go on by passing it nothing. */
-static __always_inline __u64 returned(const struct pt_regs *ctx, const struct probe_thread *thread, __u32 flags) {
-        __u64 n = 0, max = thread->buffer ? thread->size : 0x7fffffff;
-        if (flags & SITE_NO_DATA || (__s32)ctx->ax <= 0)
+static __always_inline __u64 returned(const struct pt_regs *ctx, const struct call *call) {
+        __u64 n = 0, max = call->buffer ? call->size : 0x7fffffff;
+        if (call->flags & SITE_NO_DATA || (__s32)ctx->ax <= 0)
                 return 0;
-        if (flags & SITE_LONG)
+        if (call->flags & SITE_LONG)
                 n = ctx->ax;
-        else if (!thread->length_at)
+        else if (!call->length_at)
                 n = (__u32)ctx->ax;
-        else if (bpf_probe_read_user(&n, sizeof(n), (void *)thread->length_at) < 0)
+        else if (bpf_probe_read_user(&n, sizeof(n), (void *)call->length_at) < 0)
                 return 0;
         return n <= max ? n : 0;
 }
 
 SEC("uretprobe")
 int on_tls_return(struct pt_regs *ctx) {
-        __u64 cookie = bpf_get_attach_cookie(ctx);
-        __u32 tgid = bpf_get_current_pid_tgid() >> 32, flags = SITE_FLAGS(cookie);
+        __u32 tgid = bpf_get_current_pid_tgid() >> 32;
         struct task_struct *task = bpf_get_current_task_btf();
         struct probe_thread *thread = bpf_task_storage_get(&threads, task, NULL, 0);
-        struct call *call = bpf_task_storage_get(&calls, task, NULL, 0);
-        /* The return address is gone from the stack. Another place: of a call inside the one that counts, or on another stack. */
-        if (!thread || !call || !thread->session || ctx->sp != call->sp + sizeof(__u64))
+        struct running *running = bpf_task_storage_get(&calls, task, NULL, 0);
+        if (!thread || !running || !thread->session)
+                return 0;
+        /* The return address is gone from the stack. No match: a call that does not count, or one on another stack. */
+        __u64 sp = ctx->sp - sizeof(__u64);
+        struct call *call = sp == running->outer.sp ? &running->outer : &running->inner;
+        if (sp != call->sp)
                 return 0;
         struct probe_session_key key = { .session = thread->session, .tgid = tgid };
-        struct plain p = { .buffer = thread->buffer, .start_ns = thread->start_ns, .left = returned(ctx, thread, flags),
-                           .flags = flags & SITE_OUT ? PROBE_OUT : 0 };
-        thread->session = 0;
-        if (!p.left || site_is_foreign(cookie, tgid))
-                return 0;
-        struct probe_session *s = bpf_map_lookup_elem(&sessions, &key);
+        struct plain p = { .buffer = call->buffer, .start_ns = call->start_ns, .left = returned(ctx, call),
+                           .flags = call->flags & SITE_OUT ? PROBE_OUT : 0 };
+        call->sp = 0;
+        if (call == &running->outer)
+                thread->session = 0;
+        struct probe_session *s = p.left ? bpf_map_lookup_elem(&sessions, &key) : NULL;
         struct probe_target *t = target_get(tgid);
         if (!s || !t)
                 return 0;

@@ -11,7 +11,7 @@
 #include "libtelemetry/base.h"
 
 #define HPACK_TABLE_DEFAULT 4096u                  /* SETTINGS_HEADER_TABLE_SIZE before anyone changes it: RFC 9113, section 6.5.2 */
-#define HPACK_TABLE_MAX 16384u                     /* counted as 4.1 does, which is about what it takes; browsers offer 65536, servers use 4096 */
+#define HPACK_TABLE_MAX 8192u                      /* counted as 4.1 does, which is what it takes here; browsers offer 65536, senders use 4096 */
 #define HPACK_NAME_MAX 128u                        /* bytes kept of a name: the longest anybody asks for is far below */
 #define HPACK_VALUE_MAX 4096u                      /* bytes kept of a value: a path with its query; what is longer is cut */
 

@@ -96,7 +96,7 @@ struct http1 {
         uint32_t turns_asked;                      /* turns of requests since the last byte of an answer */
         uint32_t turns_answered;                   /* turns of answers since the last byte of a request */
         uint32_t turns_needed;                     /* astray: of turns_asked, for the answers to be found again */
-        bool proven;                               /* a request was answered: it is HTTP */
+        bool asked, answered;                      /* the head of a request, or a status line was seen: it is HTTP */
         bool overlaps;                             /* requests came while older ones were being answered */
         bool blind;                                /* overlaps, and a loss: nobody knows any more which answer is whose */
         uint8_t leave;
@@ -110,6 +110,7 @@ static struct pending *place(struct http1 *h, uint32_t i) {
 }
 
 static struct pending *newest(struct http1 *h) {
+        assert(h->n > 0);
         return place(h, h->n - 1);
 }
 
@@ -129,6 +130,7 @@ static bool queue_grow(struct http1 *h) {
 
 /* The oldest leaves. Its exchange is the caller's. */
 static struct exchange *queue_pop(struct http1 *h) {
+        assert(h->n > 0);
         struct pending *p = place(h, 0);
         struct exchange *x = p->x;
         if (x && x == h->asking)
@@ -235,10 +237,8 @@ static void request_discard(struct http1 *h, bool counted) {
         h->current = h->uncounted = false;
 }
 
-/* No HTTP, if none was seen before. Returns -EPROTO then. */
+/* Returns -EPROTO. */
 static int not_http(struct http1 *h) {
-        if (h->proven)
-                return 0;
         request_discard(h, false);
         queue_drop_all(h);
         h->request.step = h->answer.step = STEP_OFF;
@@ -316,7 +316,9 @@ static void request_field(struct http1 *h, struct http1_text line) {
         struct http1_text name, value;
         if (http1_field_parse(line, &name, &value) < 0)
                 return;
-        switch (http_name_of(name.bytes, name.n)) {
+        enum http_name id = h->asking ? http_request_field(h->asking, h->options, &h->seen, name.bytes, name.n, value.bytes, value.n)
+                                      : http_name_of(name.bytes, name.n);
+        switch (id) {
         case HTTP_CONTENT_LENGTH:
                 http1_body_length(&h->request.body, value);
                 break;
@@ -333,8 +335,6 @@ static void request_field(struct http1 *h, struct http1_text line) {
         default:
                 break;
         }
-        if (h->asking)
-                http_request_field(h->asking, h->options, &h->seen, name.bytes, name.n, value.bytes, value.n);
 }
 
 /* All of the request came, or known: what its bytes are. */
@@ -348,15 +348,17 @@ static void request_whole(struct http1 *h, bool known) {
         h->request.trust = tunnel ? TRUST_DOUBT : TRUST_SURE;
 }
 
-static void request_head_whole(struct http1 *h, const struct chunk *at) {
+/* cut: not the whole of it, and more will not be read. */
+static void request_head_whole(struct http1 *h, const struct chunk *at, bool cut) {
         struct side *s = &h->request;
         s->trust = TRUST_SURE;
+        h->asked = true;
         if (h->uncounted)
                 connection_lost(h->connection, 1);
         h->uncounted = false;
         if (h->asking && h->asking->state == EXCHANGE_OPEN)
                 exchange_asked(h->asking, at);
-        enum http1_body_kind kind = http1_body_begin(&s->body, true);
+        enum http1_body_kind kind = cut ? BODY_UNKNOWN : http1_body_begin(&s->body, true);
         if (kind == BODY_NONE || kind == BODY_UNKNOWN)
                 request_whole(h, kind == BODY_NONE);       /* what is unknown the server has to refuse */
         else
@@ -365,8 +367,8 @@ static void request_head_whole(struct http1 *h, const struct chunk *at) {
 
 static int request_bad(struct http1 *h) {
         bool sure = h->request.trust == TRUST_SURE;
-        if (sure && not_http(h) < 0)
-                return -EPROTO;
+        if (sure && !h->asked && !h->answered)
+                return not_http(h);
         request_discard(h, sure);                  /* whoever asks so is answered 400 */
         return 0;
 }
@@ -406,7 +408,7 @@ static int answer_line(struct http1 *h, struct http1_text line, const struct chu
         if (status < 0)
                 return status;
         h->status = status;
-        h->proven = true;
+        h->answered = true;
         h->answer.trust = TRUST_SURE;
         if (status == 100)
                 place(h, 0)->flags |= PENDING_CONTINUED;
@@ -449,7 +451,7 @@ static void answer_whole(struct http1 *h, uint64_t ns, bool unobserved) {
         struct pending *p = place(h, 0);
         /* A client that is answered at once need not send the body it announced (RFC 9110 section 10.1.1). */
         bool unsent = h->current && h->n == 1 && p->flags & PENDING_EXPECT && !(p->flags & PENDING_CONTINUED) && h->request.step == STEP_BODY &&
-                      h->request.body.kind == BODY_LENGTH && h->request.body.bytes == 0;
+                      h->request.body.bytes == 0;
         struct exchange *x = queue_pop(h);
         h->answer.step = STEP_START;
         if (unsent) {
@@ -491,8 +493,8 @@ static void answer_head_whole(struct http1 *h, const struct chunk *at) {
 }
 
 static int answer_bad(struct http1 *h) {
-        if (not_http(h) < 0)
-                return -EPROTO;
+        if (!h->answered)
+                return not_http(h);
         queue_drop_all(h);
         answers_astray(h, 1, false);
         return 0;
@@ -506,11 +508,9 @@ static int head_too_long(struct http1 *h, struct side *s, const struct chunk *at
         if (s->step == STEP_LINE || (!asking && h->status < 200 && h->status != 101))
                 return asking ? request_bad(h) : answer_bad(h);
         http1_line_reset(&s->line);
-        if (asking) {
-                http1_body_reset(&s->body);
-                http1_body_length(&s->body, (struct http1_text){ (const uint8_t *)"?", 1 });
-                request_head_whole(h, at);
-        } else
+        if (asking)
+                request_head_whole(h, at, true);
+        else
                 answer_frameless(h);
         return 0;
 }
@@ -530,14 +530,20 @@ static bool refuted(const struct side *s, const uint8_t *data, size_t n) {
 /* It is none; it may be the body that was announced. */
 static void request_refuted(struct http1 *h) {
         struct side *s = &h->request;
-        size_t seen = s->line.n;
-        uint64_t over;
-        bool unsent = h->unsent && seen < s->body.left;
+        struct http1_line seen = s->line;
+        enum http1_body_result r = HTTP1_BODY_MORE;
+        bool unsent = h->unsent;
+        size_t used;
+        s->line = (struct http1_line){ 0 };
         request_discard(h, false);
-        if (!unsent)
-                return;
-        s->step = STEP_BODY;
-        http1_body_miss(&s->body, seen, &over);
+        if (unsent) {
+                s->step = STEP_BODY;
+                if (seen.n > 0)
+                        r = http1_body_read(&s->body, seen.buffer, seen.n, &used);
+                if (r != HTTP1_BODY_MORE)
+                        request_whole(h, r == HTTP1_BODY_WHOLE);
+        }
+        http1_line_reset(&seen);
 }
 
 /* Lines of a head. */
@@ -561,7 +567,7 @@ static int read_head(struct http1 *h, struct side *s, const struct chunk *at, si
                 r = asking ? request_line(h, line) : answer_line(h, line, at);
                 s->step = r < 0 || s->step != STEP_LINE ? s->step : STEP_FIELDS;
         } else if (line.n == 0)
-                asking ? request_head_whole(h, at) : answer_head_whole(h, at);
+                asking ? request_head_whole(h, at, false) : answer_head_whole(h, at);
         else
                 asking ? request_field(h, line) : answer_field(h, line);
         if (line.bytes)

@@ -5,6 +5,8 @@
  * answer's END_STREAM, a RST_STREAM of either side, or a GOAWAY that passes it over. What the request still sends then is ignored, and so
  * are pushed streams. FIELD_ERROR is the name of the error code, as section 7 has it, when there is one.
  *
+ * Memory: 0.6 KiB, a few KiB with tables and streams as they are used, and at most 62 KiB: 2 tables with their strings, 1024 streams.
+ *
  * Parts that were not seen:
  * - Joined late. Who asks is told by the first header block: requests have :method, answers :status. The dynamic tables are unknown so far
  *   (hpack.h). A method that is unknown is "_OTHER", a path is left out, service and method of gRPC are "unknown"; an answer whose status
@@ -12,8 +14,9 @@
  *   exactly one gRPC message.
  * - A gap within DATA, padding or a frame that says nothing to us is counted, and that is all. A gap within a header block costs what the
  *   block said and what the table held. A gap that may hold heads of frames costs the alignment: the direction waits for a turn that begins
- *   with a frame. Streams that were open stay so until the answer's end is seen. Those that show no sign of life in the answering direction
- *   are dropped and counted with its next such gap, when room is needed, or when the connection ends. */
+ *   with a frame, or for the head of a DATA or HEADERS frame of a stream that is open, wherever it stands. Streams that were open stay so
+ *   until the answer's end is seen. Those that show no sign of life in the answering direction are dropped and counted with its next such
+ *   gap, when room is needed, or when the connection ends. */
 #include <stdio.h>
 
 #include "beylad/protocols/hpack.h"
@@ -33,7 +36,7 @@ enum side_state {
         SIDE_PREFIX,                               /* http2_frame_prefix() */
         SIDE_BODY,
         SIDE_PADDING,
-        SIDE_LOST,                                 /* not aligned: until the next turn */
+        SIDE_LOST,                                 /* not aligned: until a turn that begins with a frame, or a frame of an open stream */
 };
 
 enum stream_flag {
@@ -69,6 +72,7 @@ struct side {
         uint8_t bytes[HTTP2_HEAD];                 /* head or prefix, when it came in pieces */
         uint8_t message[GRPC_HEAD];                /* first bytes of a DATA frame that may be a gRPC message */
         bool message_wanted;
+        bool condemned;                            /* the frame is none: at its end the alignment is lost again */
         struct http2_frame frame;
         uint32_t body, padding;                    /* of the payload, to come */
         struct chunk from;                         /* where the frame began, or the header block; no bytes */
@@ -113,14 +117,25 @@ static void stream_drop(struct http2 *h, struct http2_stream *s, bool counted) {
         exchange_drop(stream_take(h, s), counted);
 }
 
+/* The head of the request is whole, or all that will come of it. */
+static void request_complete(struct exchange *x) {
+        if (!exchange_get(x, FIELD_METHOD))
+                exchange_set(x, FIELD_METHOD, "_OTHER", 6);
+        exchange_set(x, FIELD_VERSION, "2", 1);
+}
+
 /* error NULL: the answer is whole, or the rest of it is out of sight. at NULL: at the last call of the connection. */
 static void stream_end(struct http2 *h, struct http2_stream *s, const struct chunk *at, const char *error) {
         uint16_t flags = s->flags, status = s->status;
         char text[8];
         struct exchange *x = stream_take(h, s);
-        if (x->state == EXCHANGE_OPEN) {           /* its head never was whole, so nobody served it */
+        if (x->state == EXCHANGE_OPEN && (status == 0 || !at)) {       /* its head never was whole, so nobody served it */
                 exchange_drop(x, false);
                 return;
+        }
+        if (x->state == EXCHANGE_OPEN) {           /* refused for its size, say */
+                request_complete(x);
+                exchange_asked(x, at);
         }
         if (x->kind == EXCHANGE_HTTP && status != 0)
                 x->status = status;
@@ -215,9 +230,7 @@ static void request_end(struct http2 *h, struct block *b, const struct chunk *at
         b->exchange = NULL;
         if (!x || !s)
                 return;                            /* reset meanwhile */
-        if (!exchange_get(x, FIELD_METHOD))
-                exchange_set(x, FIELD_METHOD, "_OTHER", 6);
-        exchange_set(x, FIELD_VERSION, "2", 1);
+        request_complete(x);
         const char *method = exchange_get(x, FIELD_METHOD);
         if (method && strcmp(method, "CONNECT") == 0)
                 s->flags |= STREAM_TUNNEL;
@@ -301,13 +314,16 @@ static void block_end(struct http2 *h, struct side *s, const struct chunk *at) {
 static void side_lose(struct http2 *h, struct side *s, const struct chunk *at) {
         enum direction d = h->now;
         struct http2_stream *stream;
-        if (s->block.open) {
+        if (s->block.open)
                 block_break(h, s);
+        if (s->block.open && s->doubt == 0)
                 block_end(h, s, at);               /* its END_STREAM was seen */
-        }
+        s->block.open = false;
         hpack_forget(&s->hpack);
         s->state = SIDE_LOST;
-        if (d != asks(h))                          /* not seen since the last time: their end may have been missed then */
+        s->n_bytes = 0;
+        s->condemned = false;
+        if (d != asks(h) && s->doubt == 0)         /* not seen since the last time: their end may have been missed then */
                 drop_streams(h, unsure(d), true);
         for (uint32_t i = 0; (stream = http2_streams_next(&h->streams, &i)); i++) {
                 stream->flags |= unsure(d);
@@ -382,6 +398,10 @@ static void payload_end(struct http2 *h, struct side *s, const struct chunk *at)
         struct http2_stream *stream;
         s->state = SIDE_HEAD;
         s->n_bytes = 0;
+        if (s->condemned) {
+                side_lose(h, s, at);
+                return;
+        }
         switch (s->frame.type) {
         case HTTP2_DATA:
                 if (s->frame.flags & HTTP2_END_STREAM && h->now != asks(h) && (stream = http2_streams_find(&h->streams, s->frame.stream)))
@@ -498,8 +518,9 @@ static int body_data(struct http2 *h, struct side *s, const uint8_t *in, uint32_
                 }
                 data_count(h, s, n, at);
         } else if (is_block(s) && !s->block.broken && block_data(h, s, in, n) < 0) {
-                if (!h->proven || s->doubt > 0)
+                if (!h->proven)
                         return side_fail(h, s, at);
+                s->condemned = s->doubt > 0;
                 block_break(h, s);
         }
         s->body -= n;
@@ -508,11 +529,8 @@ static int body_data(struct http2 *h, struct side *s, const uint8_t *in, uint32_
 }
 
 static int preface_data(struct http2 *h, struct side *s, const struct chunk *at, size_t *used) {
-        size_t n = TEL_MIN(at->n - *used, HTTP2_PREFACE_LEN - s->n_bytes);
-        if (memcmp(at->data + *used, &HTTP2_PREFACE[s->n_bytes], n) != 0)
+        if (at->data[(*used)++] != (uint8_t)HTTP2_PREFACE[s->n_bytes++])
                 return side_fail(h, s, at);
-        *used += n;
-        s->n_bytes += (uint8_t)n;
         if (s->n_bytes < HTTP2_PREFACE_LEN)
                 return 0;
         if (!h->role_known)
@@ -523,7 +541,49 @@ static int preface_data(struct http2 *h, struct side *s, const struct chunk *at,
         return 0;
 }
 
-/* The next bytes of a side that is aligned. */
+static void from_here(struct side *s, const struct chunk *at, size_t used) {
+        s->from = chunk_at(at, used);
+        s->from.data = NULL;
+        s->from.n = 0;
+}
+
+/* Whether a stream that is open has a frame here, one that ends nothing: of bytes that are no head, one in 2^40 looks so. */
+static bool is_found(const struct http2 *h, const uint8_t head[static HTTP2_HEAD]) {
+        struct http2_frame f;
+        http2_frame_parse(head, &f);
+        if ((f.type != HTTP2_DATA || f.flags != 0) && (f.type != HTTP2_HEADERS || f.flags != HTTP2_END_HEADERS))
+                return false;
+        return f.length > 0 && http2_frame_plausible(head, &f) && http2_streams_find(&h->streams, f.stream);
+}
+
+/* Looks for a frame in bytes that are not aligned. A length that is plausible begins with 0. */
+static int side_search(struct http2 *h, struct side *s, const struct chunk *at, size_t *used) {
+        while (*used < at->n && h->streams.count > 0) {
+                if (s->n_bytes == 0) {
+                        const uint8_t *zero = memchr(at->data + *used, 0, at->n - *used);
+                        *used = zero ? (size_t)(zero - at->data) : at->n;
+                        if (!zero)
+                                break;
+                }
+                s->bytes[s->n_bytes++] = at->data[(*used)++];
+                if (s->n_bytes < HTTP2_HEAD)
+                        continue;
+                if (is_found(h, s->bytes)) {
+                        s->doubt = DOUBT_FRAMES;
+                        from_here(s, at, *used);
+                        return head_end(h, s, s->bytes, at);
+                }
+                const uint8_t *zero = memchr(s->bytes + 1, 0, HTTP2_HEAD - 1);
+                s->n_bytes = zero ? (uint8_t)(s->bytes + HTTP2_HEAD - zero) : 0;
+                memmove(s->bytes, s->bytes + HTTP2_HEAD - s->n_bytes, s->n_bytes);
+        }
+        if (h->streams.count == 0) {
+                s->n_bytes = 0;
+                *used = at->n;
+        }
+        return 0;
+}
+
 static int side_data(struct http2 *h, struct side *s, const struct chunk *at, size_t *used) {
         const uint8_t *whole;
         uint32_t n;
@@ -536,11 +596,8 @@ static int side_data(struct http2 *h, struct side *s, const struct chunk *at, si
         case SIDE_PREFACE:
                 return preface_data(h, s, at, used);
         case SIDE_HEAD:
-                if (s->n_bytes == 0 && !s->block.open) {
-                        s->from = chunk_at(at, *used);
-                        s->from.data = NULL;
-                        s->from.n = 0;
-                }
+                if (s->n_bytes == 0 && !s->block.open)
+                        from_here(s, at, *used);
                 whole = collect(s, HTTP2_HEAD, at, used);
                 return whole ? head_end(h, s, whole, at) : 0;
         case SIDE_PREFIX:
@@ -557,8 +614,7 @@ static int side_data(struct http2 *h, struct side *s, const struct chunk *at, si
                 payload_step(h, s, at);
                 return 0;
         case SIDE_LOST:
-                *used = at->n;
-                return 0;
+                return side_search(h, s, at, used);
         }
         return -EPROTO;
 }
@@ -611,6 +667,8 @@ static void http2_gap(void *state, const struct chunk *at, uint64_t bytes) {
         }
         if (bytes > 0 && s->state != SIDE_LOST)
                 side_lose(h, s, at);
+        if (bytes > 0)
+                s->n_bytes = 0;
 }
 
 static void http2_end(void *state, enum direction direction, uint64_t now_ns) {

@@ -37,8 +37,8 @@ enum http_name http_name_of(const void *name, size_t n) {
 /* Fields seen of a request; the bits of *seen. */
 #define SEEN(name) (1u << (name))
 
-void http_request_field(struct exchange *x, const struct protocol_options *options, uint32_t *seen, const void *name, size_t name_len,
-                        const void *value, size_t value_len) {
+enum http_name http_request_field(struct exchange *x, const struct protocol_options *options, uint32_t *seen, const void *name, size_t name_len,
+                                  const void *value, size_t value_len) {
         enum http_name id = http_name_of(name, name_len);
         bool again = *seen & SEEN(id);
         *seen |= SEEN(id);
@@ -53,6 +53,7 @@ void http_request_field(struct exchange *x, const struct protocol_options *optio
         for (const char *const *allowed = options->headers; *allowed; allowed++)
                 if (http_equal(name, name_len, *allowed))
                         exchange_add_header(x, *allowed, name_len, value, value_len);
+        return id;
 }
 
 void http_request_authority(struct exchange *x, uint32_t *seen, const void *authority, size_t n) {

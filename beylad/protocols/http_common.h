@@ -22,9 +22,10 @@ enum http_name {
 enum http_name http_name_of(const void *name, size_t n);
 
 /* One field of a request: host, user agent, traceparent, and what the allow list names go into x. Values come without white space around
- * them. *seen is the caller's, 0 before the first field of a request: the first Host counts, and two traceparents count as none. */
-void http_request_field(struct exchange *x, const struct protocol_options *options, uint32_t *seen, const void *name, size_t name_len,
-                        const void *value, size_t value_len);
+ * them. *seen is the caller's, 0 before the first field of a request: the first Host counts, and two traceparents count as none.
+ * Returns which field it is. */
+enum http_name http_request_field(struct exchange *x, const struct protocol_options *options, uint32_t *seen, const void *name, size_t name_len,
+                                  const void *value, size_t value_len);
 
 /* The target of a request -> path, and query when settings ask for it. "/a?b", "*", or "http://host/a?b", which also says host and scheme;
  * then *seen has the Host: one in a field does not count (RFC 9112 section 3.2.2). Not for CONNECT, whose target is a host alone. */

@@ -597,7 +597,8 @@ static int answer_data(struct postgres *p, const struct chunk *at, bool turn) {
         if (p->answer_state != ANSWER_READ) {
                 p->answer_state = may_begin ? ANSWER_READ : ANSWER_LOST;
                 p->answer_tentative = may_begin;
-                p->adrift = !outstanding_is_single(&p->out);       /* what is left of several then was answered out of sight */
+                /* What is then left of several was answered out of sight. */
+                p->adrift = !may_begin || !outstanding_is_single(&p->out);
                 wire_next(&p->answer);
         }
         bool good = p->answer_state == ANSWER_LOST || answer_read(p, at);

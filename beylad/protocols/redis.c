@@ -573,7 +573,8 @@ static int answer_data(struct redis *r, const struct chunk *at, bool turn) {
         if (r->answer_state != ANSWER_READ) {
                 r->answer_state = may_begin ? ANSWER_READ : ANSWER_LOST;
                 r->answer_tentative = may_begin;
-                r->adrift = !outstanding_is_single(&r->out);       /* what is left of several then was answered out of sight */
+                /* What is then left of several was answered out of sight. */
+                r->adrift = !may_begin || !outstanding_is_single(&r->out);
                 resp_reset(&r->answer);
         }
         bool good = r->answer_state == ANSWER_LOST || answer_read(r, at);
@@ -680,6 +681,22 @@ static void redis_done(void *state) {
 
 /* ---- telling it from others ---- */
 
+/* Behind "subscribe", with two more elements: a second channel comes, or the number that ends a confirmation. */
+static enum protocol_match match_subscription(const uint8_t *p, const uint8_t *end, enum protocol_match more) {
+        struct resp_number len = { 0 };
+        if (end - p < 3)
+                return more;
+        if (memcmp(p, "\r\n$", 3) != 0)
+                return MATCH_NO;
+        p += 3;
+        enum resp_result result = resp_number_read(&len, &p, end);
+        if (result == RESP_BAD || len.negative || len.streamed)
+                return MATCH_NO;
+        if (result == RESP_MORE || (uint64_t)(end - p) <= len.value + 2)
+                return more;
+        return p[len.value + 2] == '$' ? MATCH_REQUEST : MATCH_NO;
+}
+
 /* A command with a name we know, and as many arguments as that takes: an array in an answer looks alike. */
 static enum protocol_match match_command(const uint8_t *data, size_t n) {
         const uint8_t *p = data + 1, *end = data + n;
@@ -710,9 +727,9 @@ static enum protocol_match match_command(const uint8_t *data, size_t n) {
         if (i < len.value)
                 return more;
         const struct redis_command *c = redis_command_find(name);
-        /* "subscribe" and two more begin confirmations, too. */
-        bool confirmation = c && c->what == REDIS_SUBSCRIBE && args.value == 3;
-        return !confirmation && (module || (c && redis_command_takes(c, args.value))) ? MATCH_REQUEST : MATCH_NO;
+        if (c && c->what == REDIS_SUBSCRIBE && args.value == 3)
+                return match_subscription(p + len.value, end, more);
+        return module || (c && redis_command_takes(c, args.value)) ? MATCH_REQUEST : MATCH_NO;
 }
 
 /* "-ERR ", "-WRONGTYPE ": the line may be longer than what there is of it. */
@@ -753,20 +770,23 @@ static enum protocol_match match_answer(const uint8_t *data, size_t n) {
         return MATCH_NO;
 }
 
+/* Nothing but "PING", as one who looks whether the server lives types it: once or several times. */
+static enum protocol_match match_ping(const uint8_t *data, size_t n) {
+        static const char upper[] = "PING\r\n", lower[] = "ping\r\n";
+        const char *ping = data[0] == 'P' ? upper : lower;
+        for (size_t i = 0; i < n; i++)
+                if (data[i] != (uint8_t)ping[i % 6])
+                        return MATCH_NO;
+        return n < 6 ? MATCH_MORE : MATCH_REQUEST;
+}
+
 static enum protocol_match redis_match(const uint8_t *data, size_t n) {
-        static const char ping[2][7] = { "PING\r\n", "ping\r\n" };
         if (n == 0)
                 return MATCH_MORE;
-        if (data[0] == '*') {
-                enum protocol_match m = match_command(data, n);
-                if (m != MATCH_NO)
-                        return m;
-        }
         if (data[0] == 'P' || data[0] == 'p')
-                for (size_t i = 0; i < 2; i++)
-                        if (memcmp(data, ping[i], TEL_MIN(n, (size_t)6)) == 0)
-                                return n < 6 ? MATCH_MORE : n == 6 ? MATCH_REQUEST : MATCH_NO;
-        return match_answer(data, n);
+                return match_ping(data, n);
+        enum protocol_match m = data[0] == '*' ? match_command(data, n) : MATCH_NO;
+        return m == MATCH_NO ? match_answer(data, n) : m;
 }
 
 const struct protocol protocol_redis = {

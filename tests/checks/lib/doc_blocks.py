@@ -8,6 +8,7 @@ A block says by its language what it is:
                          of its own that is `...` for any lines
     ```sh background     goes on running while the rest of the page is followed, and is stopped at its end
     ```sh terminal       needs a terminal; its standard input is one
+    ```sh probes         needs what beylad needs, root and BPF; left out where they are not to be had
     ```text              not a command: a picture, an output
     ```json c ini ...    a file
 """
@@ -16,7 +17,7 @@ from pathlib import Path
 
 COMMANDS = {"sh", "console"}
 FILES = {"text", "json", "c", "cmake", "python", "ini", "nix", "yaml", "diff", "proto"}
-FLAGS = {"background", "terminal"}
+FLAGS = {"background", "terminal", "probes"}
 
 # What the pages show and another test runs, or the run of the tests itself is: command -> where.
 ELSEWHERE = {

@@ -263,6 +263,17 @@ static void test_tunnels(void **state) {
                             "server http 403 [0,1] method=CONNECT host=db:5432 version=2 request=0 response=2\n");
 }
 
+/* The answer comes before the head of the request is whole: it was too large. A reset without an answer says that nobody served it. */
+static void test_early_end(void **state) {
+        (void)state;
+        const struct call talk[] = {
+                FROM(HELLO "H/1/1 82 86"), TO(HELLO_BACK "H/5/1 48#431"), FROM("C/4/1 84; H/0/3 82 86"), TO("R/0/3 00000001"), FROM("C/4/3 84 40#a#1; H/5/5 82 86 84 be"),
+                TO("H/5/5 89"), SHUT,
+        };
+        assert_server(talk, "server http 431 [0,1] method=GET scheme=http version=2 request=0 response=0\n"
+                            "server http 204 [4,5] method=GET path=/ scheme=http version=2 request=0 response=0\n");
+}
+
 /* What settings ask for, and the caller's trace. A field that comes again does not count. */
 static void test_options(void **state) {
         (void)state;
@@ -495,6 +506,25 @@ static void test_gap_misaligned(void **state) {
                             "server http 500 [13,14] " GET_SAID " request=0 response=0\n");
 }
 
+/* In the midst of a turn a frame of an open stream is found between bytes of others, whatever they look like. */
+static void test_gap_found(void **state) {
+        (void)state;
+        static const char *const between[] = {
+                "raw @rest-of-it", "raw *40", "raw 000002", "raw 000001 00 00 000000", "raw 000004 00 01 00000001 @abc", "raw 000004 01 05 00000001 88 *3",
+                "raw 000004 01 04 00000001 ff *3", "raw 000400 00 00 00000009", "raw 000001 00 00 80000001 @x", "raw 000003 00 00 00000001 @abc 000000 07 00",
+        };
+        for (size_t i = 0; i < TEL_ARRAY_LEN(between); i++) {
+                char out[256];
+                arena_used = 0;
+                snprintf(out, sizeof(out), "%s; D/0/3 @ab; D/0/3 @ab; D/1/3 @c; H/4/1 88; W/0/0 00000010; D/1/1 @d", between[i]);
+                const struct call talk[] = {
+                        FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be"), TO(HELLO_BACK "H/4/3 88; raw 004000 00 00 00000003 @part"), GAP_OUT(20000), TO(out), SHUT,
+                };
+                assert_server(talk, "server http 200 [0,3] " GET_SAID " request=0\n"
+                                    "server http 200 [0,3] " GET_SAID " request=0 response=1\n");
+        }
+}
+
 /* Answers are missing: a stream that shows again ends when it ends, one whose status was missed is unobserved, the others are dropped with the next
  * gap, or with the connection. */
 static void test_gap_of_answers(void **state) {
@@ -545,11 +575,14 @@ static void test_broken_rules(void **state) {
 /* A block that is no HPACK costs its request and the table, not the alignment. */
 static void test_broken_block(void **state) {
         (void)state;
-        static const char *const bad[] = { "82 80", "82 fe", "82 20", "82 40", "82 00 81 ff 81", "82 44 ff ff ff ff ff 7f", "82 04 85 ff ff ff ff ff" };
+        static const char *const bad[] = {
+                "H/5/3 82 80", "H/5/3 82 fe", "H/5/3 82 20", "H/5/3 82 40", "H/5/3 82 00 81 ff 81", "H/5/3 82 44 ff ff ff ff ff 7f",
+                "H/5/3 82 04 85 ff ff ff ff ff", "H/1/3 82 04; C/4/3", "H/1/3 82; C/0/3 80; C/4/3 84", "H/5/3 80",
+        };
         for (size_t i = 0; i < TEL_ARRAY_LEN(bad); i++) {
                 char first[256];
                 arena_used = 0;
-                snprintf(first, sizeof(first), HELLO "H/5/1 " GET "; H/5/3 %s; H/5/5 82 86 04#/x be", bad[i]);
+                snprintf(first, sizeof(first), HELLO "H/5/1 " GET "; %s; H/5/5 82 86 04#/x be", bad[i]);
                 const struct call talk[] = { FROM(first), TO("S/0/0; H/5/1 88; H/5/3 88; H/5/5 88") };
                 assert_server(talk, "lost 1\n"
                                     "server http 200 [0,1] " GET_SAID " request=0 response=0\n"
@@ -646,6 +679,49 @@ static void test_streams_bound(void **state) {
                                              "server http 200 [0,1] method=GET path=/1023 scheme=http version=2 request=0 response=0\n"
                                              "server http 200 [2,3] method=GET path=/again scheme=http version=2 request=0 response=0\n");
         }
+        free(h);
+}
+
+/* Those that gaps left in doubt make room for new ones. */
+static void test_streams_bound_unsure(void **state) {
+        (void)state;
+        struct harness *h = calloc(1, sizeof(*h));
+        struct call talk[4] = { [1] = GAP_OUT(100) };
+        size_t begin = arena_used, lines = 0;
+        FROM(HELLO);
+        for (unsigned i = 0; i < HTTP2_STREAMS_MAX; i++) {
+                char frame[64];
+                snprintf(frame, sizeof(frame), "H/5/%u 82 86 84", 2 * i + 1);
+                FROM(frame);
+        }
+        talk[0] = (struct call){ CALL_IN, (const char *)arena + begin, arena_used - begin };
+        talk[2] = FROM("H/5/2049 82 86 04#/new");
+        talk[3] = TO("H/5/2049 88");
+        harness_run(h, &protocol_http2, EXCHANGE_SERVER, &plain, talk, 4, 4, 0, false);
+        for (const char *p = h->text; strncmp(p, "lost 1\n", 7) == 0; p += 7)
+                lines++;
+        assert_int_equal(lines, HTTP2_STREAMS_MAX);
+        assert_string_equal(h->text + 7 * lines, "server http 200 [2,3] method=GET path=/new scheme=http version=2 request=0 response=0\n");
+        free(h);
+}
+
+static bool refuse(void *ctx, struct exchange *x, const struct chunk *at) {
+        (void)ctx, (void)x, (void)at;
+        return false;
+}
+
+/* Who hears of exchanges has no room: they are passed over, and what comes for them is nothing. */
+static void test_refused(void **state) {
+        (void)state;
+        struct harness *h = calloc(1, sizeof(*h));
+        const struct call talk[] = { FROM(HELLO "H/4/1 " GET "; D/1/1 @x"), TO(HELLO_BACK "H/4/1 88; D/1/1 @x"), SHUT };
+        harness_start(h, &protocol_http2, EXCHANGE_SERVER, &plain);
+        h->sink.begun = refuse;
+        h->open = 1;                               /* it counts none as begun, but one as dropped */
+        for (size_t i = 0; i < TEL_ARRAY_LEN(talk); i++)
+                harness_call(h, &talk[i], i, true, SIZE_MAX, SIZE_MAX);
+        assert_string_equal(h->text, "lost 1\n");
+        harness_finish(h);
         free(h);
 }
 
@@ -761,6 +837,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_interim, arena_reset),
                 cmocka_unit_test_setup(test_early_answer, arena_reset),
                 cmocka_unit_test_setup(test_tunnels, arena_reset),
+                cmocka_unit_test_setup(test_early_end, arena_reset),
                 cmocka_unit_test_setup(test_options, arena_reset),
                 cmocka_unit_test_setup(test_other_frames, arena_reset),
                 cmocka_unit_test_setup(test_captures, arena_reset),
@@ -776,6 +853,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_gap_in_answer, arena_reset),
                 cmocka_unit_test_setup(test_gap_between, arena_reset),
                 cmocka_unit_test_setup(test_gap_misaligned, arena_reset),
+                cmocka_unit_test_setup(test_gap_found, arena_reset),
                 cmocka_unit_test_setup(test_gap_of_answers, arena_reset),
                 cmocka_unit_test_setup(test_gap_first, arena_reset),
                 cmocka_unit_test_setup(test_broken_rules, arena_reset),
@@ -783,6 +861,8 @@ int main(void) {
                 cmocka_unit_test_setup(test_not_http2, arena_reset),
                 cmocka_unit_test_setup(test_match, arena_reset),
                 cmocka_unit_test_setup(test_streams_bound, arena_reset),
+                cmocka_unit_test_setup(test_streams_bound_unsure, arena_reset),
+                cmocka_unit_test_setup(test_refused, arena_reset),
                 cmocka_unit_test_setup(test_long_block, arena_reset),
                 cmocka_unit_test_setup(test_skip, arena_reset),
                 cmocka_unit_test_setup(test_streams, arena_reset),
