@@ -386,10 +386,11 @@ void connections_data(struct connections *t, struct process *process, const stru
         if (missing > 0) {
                 t->stats.gaps++;
                 t->stats.gap_bytes += missing;
+                s->next = d->offset;               /* for skip: how far the parser is */
                 gap(e, &k, missing);
         }
         s->begun = true;
-        s->next = d->offset + d->bytes;
+        s->next = d->offset + d->captured;
         s->next_seq = d->seq + d->bytes;
         e->last_direction = (int)way;
         e->c.last_ns = k.end_ns;
@@ -400,6 +401,7 @@ void connections_data(struct connections *t, struct process *process, const stru
                         detect(e, &k);
                 k.turn = false;
         }
+        s->next = d->offset + d->bytes;
         if (d->bytes > d->captured && !e->ignored) {
                 k.seq += d->captured;
                 gap(e, &k, d->bytes - d->captured);

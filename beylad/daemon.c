@@ -26,7 +26,7 @@
 
 #define TICK_MS 50                                 /* between two looks at the ring while it is busy: CONTEXT_HOLD_NS counts on it */
 #define QUIET_TICKS 20                             /* looks that found nothing before the next event has to wake us */
-#define DRAIN_ROUNDS 8                             /* PROBES_TURN_MAX each: then the loop sees to the others */
+#define DRAIN_ROUNDS 64                            /* PROBES_TURN_MAX each: then the loop sees to the others */
 #define STOP_FLUSH_MS 5000
 
 struct daemon {
@@ -51,6 +51,7 @@ struct daemon {
         struct budget budget;
         int64_t real_offset_ns;
         unsigned quiet;
+        uint64_t seen_ns;                          /* time of the last event */
         uint64_t discover_due_ns, period_ns, period_cpu_ns, period_probe_ns;
         int stats_fd;                              /* while it is open the kernel measures the probes */
         bool stopping;
@@ -95,6 +96,7 @@ static void on_process_ended(void *ctx, struct process *p) {
 
 static void on_event(void *ctx, const struct probe_head *e) {
         struct daemon *d = ctx;
+        d->seen_ns = TEL_MAX(d->seen_ns, e->time_ns);
         if (e->kind == PROBE_PROCESS) {
                 if (d->recording)
                         recording_event(d->recording, e);
@@ -115,16 +117,16 @@ static void step_discover(struct daemon *d, uint64_t now_ns) {
                 d->discover_due_ns = discover_step(d->discover, now_ns);
 }
 
-/* Reads the ring dry, and hands on what has waited long enough: all events up to `now` were in the ring when it was read. */
+/* Reads the ring dry, and hands on what has waited long enough: all events up to `now` were in the ring when it was read. While there is more,
+ * all up to the last one were read, so that a full ring does not end as exchanges that wait all at once. */
 static unsigned drain(struct daemon *d) {
         unsigned total = 0, n = PROBES_TURN_MAX;
         uint64_t now_ns = clock_boot_ns();
         for (unsigned i = 0; n == PROBES_TURN_MAX && i < DRAIN_ROUNDS; i++) {
                 n = probes_consume(d->probes);
                 total += n;
+                tracer_release(d->tracer, n < PROBES_TURN_MAX ? now_ns : d->seen_ns, d->real_offset_ns);
         }
-        if (n < PROBES_TURN_MAX)
-                tracer_release(d->tracer, now_ns, d->real_offset_ns);
         stats.wakeups++;
         return total;
 }

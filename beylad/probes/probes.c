@@ -71,7 +71,7 @@ const char *probe_family_name(enum probe_family f) {
 /* The kernel's last words on why it refused, for people: libbpf prints them, and they would be lost. */
 static char last_words[PROBE_ERROR_MAX];
 
-static int on_libbpf_print(enum libbpf_print_level level, const char *format, va_list args) {
+TEL_PRINTF(2, 0) static int on_libbpf_print(enum libbpf_print_level level, const char *format, va_list args) {
         if (level == LIBBPF_WARN) {
                 char line[PROBE_ERROR_MAX];
                 vsnprintf(line, sizeof(line), format, args);

@@ -50,8 +50,9 @@ void probes_port_add(struct probes *p, uint32_t netns, uint32_t port);     /* so
 void probes_capture_max(struct probes *p, uint32_t bytes);
 /* For loops: readable when the ring wants to be read. */
 int probes_fd(const struct probes *p);
-/* Hands on what is in the ring, at most PROBES_TURN_MAX events, so that the loop gets its turn. Returns how many. */
-#define PROBES_TURN_MAX 8192u
+/* Hands on what is in the ring, at most PROBES_TURN_MAX events, so that the loop gets its turn. Returns how many. An event of a pipelining
+ * client holds dozens of requests: a turn must fit CONTEXT_HELD_MAX. */
+#define PROBES_TURN_MAX 1024u
 unsigned probes_consume(struct probes *p);
 /* The next event shall wake: call when the ring has been empty for a while, then consume once more. */
 void probes_sleep(struct probes *p);

@@ -161,6 +161,24 @@ static __always_inline void uring_keep(struct scratch *s, struct call *c) {
                 count(PROBE_COUNT_NO_STATE, 1);
 }
 
+static __always_inline void shut_emit(const struct probe_socket *at, __u32 state, __u64 now) {
+        struct probe_shut e = { .connection = at->connection, .state = state };
+        head_set(&e.head, PROBE_SHUT, 0, sizeof(e), now);
+        if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) < 0)
+                count(PROBE_COUNT_LOST, 1);        /* the connection is forgotten when it was quiet for long */
+        else
+                count(PROBE_COUNT_EVENTS, 1);
+}
+
+/* A program may read what came before a reset after it: no change of state will end that connection any more. */
+static __always_inline int shut_late(struct sock *sk, struct probe_socket *at, __u64 now) {
+        if (sk->__sk_common.skc_family == AF_UNIX || sk->__sk_common.skc_state != TCP_CLOSE || !(at->flags & PROBE_SOCKET_OPENED))
+                return 0;
+        at->flags &= ~PROBE_SOCKET_OPENED;
+        shut_emit(at, TCP_CLOSE, now);
+        return 0;
+}
+
 static __always_inline int moved(struct sock *sk, int ret, bool out) {
         __u32 tgid = bpf_get_current_pid_tgid() >> 32;
         struct probe_target *t = target_get(tgid);
@@ -173,16 +191,15 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
         }
         if (!at->connection)
                 socket_init(sk, at, ret, out);
-        if (at->flags & PROBE_SOCKET_IGNORED || (tls_note(t, at, out) && ret))
-                return 0;
-        if (!ret && out)
-                return 0;
-        struct scratch *s = scratch_get();
-        if (!s)
+        if (at->flags & PROBE_SOCKET_IGNORED || (!ret && (out || !(at->flags & PROBE_SOCKET_OPENED))))
                 return 0;
         __u64 now = bpf_ktime_get_boot_ns();
+        bool cipher = tls_note(t, at, out);
         if (!(at->flags & PROBE_SOCKET_OPENED) && open_emit(sk, at, now))
                 at->flags |= PROBE_SOCKET_OPENED;
+        struct scratch *s = cipher && ret ? NULL : scratch_get();
+        if (!s)
+                return shut_late(sk, at, now);
         struct call c = { .left = ret };
         struct probe_data *e = &s->event;
         bool turn = ret && at->last != 1 + out;
@@ -223,7 +240,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
         emit(s, &c, true);
         if (c.lost && turn && out != !!(at->flags & PROBE_SOCKET_PASSIVE))
                 count(PROBE_COUNT_LOST_REQUESTS, 1);
-        return 0;
+        return shut_late(sk, at, now);
 }
 
 SEC("tp_btf/sock_send_length")
@@ -266,11 +283,8 @@ int BPF_PROG(on_state, const struct sock *sk, const int from, const int to) {
         struct probe_socket *at = bpf_sk_storage_get(&sockets, (void *)sk, NULL, 0);
         if (!at || !(at->flags & PROBE_SOCKET_OPENED))
                 return 0;
-        struct probe_shut e = { .connection = at->connection, .state = to };
-        head_set(&e.head, PROBE_SHUT, 0, sizeof(e), now);
-        if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) < 0)
-                count(PROBE_COUNT_LOST, 1);        /* the connection is forgotten when it was quiet for long */
-        else
-                count(PROBE_COUNT_EVENTS, 1);
+        if (to == TCP_CLOSE)
+                at->flags &= ~PROBE_SOCKET_OPENED;
+        shut_emit(at, to, now);
         return 0;
 }

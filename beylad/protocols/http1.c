@@ -493,7 +493,7 @@ static void answer_head_whole(struct http1 *h, const struct chunk *at) {
 }
 
 static int answer_bad(struct http1 *h) {
-        if (!h->answered)
+        if (!h->answered && h->answer.trust == TRUST_SURE)
                 return not_http(h);
         queue_drop_all(h);
         answers_astray(h, 1, false);

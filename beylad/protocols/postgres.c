@@ -631,9 +631,9 @@ static bool holds_request(struct postgres *p) {
 
 static void ask_gap(struct postgres *p, const struct chunk *at, bool turn, uint64_t bytes) {
         struct wire *w = &p->ask;
-        struct outstanding_entry *e = ask_entry(p);
         if (turn)
                 settle(p);
+        struct outstanding_entry *e = ask_entry(p);
         if (wire_in_body(w) && bytes <= w->left) {
                 if (wire_skip(w, (uint32_t)bytes) == WIRE_DONE) {
                         ask_message(p, at);

@@ -598,9 +598,9 @@ static int redis_data(void *state, const struct chunk *at) {
 
 static void ask_gap(struct redis *r, const struct chunk *at, bool turn, uint64_t bytes) {
         struct ask *a = &r->ask;
-        struct outstanding_entry *e = ask_entry(r);
         if (turn)
                 settle(r);
+        struct outstanding_entry *e = ask_entry(r);
         if (a->state == ASK_BODY && bytes <= a->left) {
                 if (a->arg < a->want && a->left > 2)
                         a->len[a->arg] = REDIS_NAME_MAX + 1;

@@ -7,11 +7,13 @@
 
     s = server([sys.executable, "-m", "http.server", PORT])        # PORT becomes the number; LOG the path of the access log
     s.url, s.port, s.pid, s.output(), s.records()"""
+import http.server
 import json
 import os
 import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 from env.wait import free_port, until
@@ -149,3 +151,30 @@ def started(tmp_path, request):
 def python_server(*args):
     """The command of programs/http_server.py, which logs each request as it saw it."""
     return [sys.executable, PROGRAMS / "http_server.py", "--port", PORT, "--log", LOG, *args]
+
+
+class Nowhere(http.server.ThreadingHTTPServer):
+    """Takes OTLP and forgets it: {"collector": "", "otlp_endpoint": nowhere.url}. Without a place to send to, beylad waits for one when it ends."""
+    daemon_threads = True
+
+    class RequestHandlerClass(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def do_POST(self):
+            self.rfile.read(int(self.headers["Content-Length"]))
+            self.send_response_only(200)
+            self.send_header("Content-Length", "0")
+            self.end_headers()
+
+        def log_message(self, *args):
+            pass
+
+    def __init__(self):
+        super().__init__(("127.0.0.1", free_port()), self.RequestHandlerClass)
+        self.url = f"http://127.0.0.1:{self.server_port}"
+        self.config = {"collector": "", "otlp_endpoint": self.url}
+        threading.Thread(target=self.serve_forever, args=(0.05,), daemon=True).start()
+
+    def stop(self):
+        self.shutdown()
+        self.server_close()

@@ -238,6 +238,8 @@ static void test_interim(void **state) {
                 FROM(HELLO "H/4/1 83 86 84 41#shop:80"), TO(HELLO_BACK "H/4/1 48#103 40#link#x"), TO("H/4/1 08#100"), FROM("D/1/1 @x"), TO("H/5/1 89"),
         };
         assert_server(talk, "server http 204 [0,4] method=POST path=/ host=shop:80 scheme=http version=2 request=1 response=0\n");
+        const struct call alone[] = { FROM(HELLO "H/5/1 " GET), TO(HELLO_BACK "H/4/1 48#103"), FROM("R/0/1 00000008") };
+        assert_server(alone, "server http [0,2] " GET_SAID " error=CANCEL request=0\n");
 }
 
 /* The answer is whole before the request is: that is the end. Trailers of a request say nothing. */
@@ -394,6 +396,8 @@ static void test_late_grpc(void **state) {
         assert_server(status, "server rpc 0 [0,1] service=unknown rpc=unknown request=0 response=0\n");
         const struct call other[] = { FROM("H/4/7 " UNKNOWN_POST "; D/1/7 00 00000004 @abc"), TO("H/4/7 88 c0; D/1/7 " MESSAGE) };
         assert_server(other, "server http 200 [0,1] method=POST " ASKED_LATE " request=8 response=8\n");
+        const struct call hidden[] = { FROM("H/4/7 " UNKNOWN_POST "; raw 000008 00 01 00000007 00"), GAP_IN(2), FROM("raw 00 00 00 03 @a"), TO("H/5/7 88") };
+        assert_server(hidden, "server http 200 [0,3] method=POST " ASKED_LATE " request=8 response=0\n");
         const struct call text[] = { FROM("H/5/7 " UNKNOWN_POST), TO("H/4/7 88 5f#text/plain; H/5/7 40#grpc-status#0") };
         assert_server(text, "server http 200 [0,1] method=POST " ASKED_LATE " request=0 response=0\n");
 }
@@ -539,6 +543,13 @@ static void test_gap_of_answers(void **state) {
                             "lost 1\n"
                             "server http 200 [0,9] " GET_SAID " request=0\n"
                             "server http 404 [3,9] " GET_SAID " request=0 response=0\n");
+        const struct call alive[] = {
+                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be; H/5/5 82 86 84 be"), TO(HELLO_BACK "H/4/1 88; H/4/3 88"), GAP_OUT(100), FROM("W/0/0 00000001"),
+                TO("D/0/1 @x; H/5/5 8d; X/0/0"), GAP_OUT(100), FROM("W/0/0 00000001"), TO("H/1/1 be; X/0/0"), FROM("W/0/0 00000001"), TO("D/1/1 @x"), SHUT,
+        };
+        assert_server(alive, "server http 404 [0,4] " GET_SAID " request=0 response=0\n"
+                             "lost 1\n"
+                             "server http 200 [0,9] " GET_SAID " request=0\n");
         const struct call end[] = { FROM(HELLO "H/5/1 " GET), GAP_OUT(100), SHUT };
         assert_server(end, "lost 1\n");
 }
