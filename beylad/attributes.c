@@ -141,12 +141,12 @@ static void add_method(struct attributes *a, const struct exchange *x, enum attr
 
 /* Whether the exchange is an error by the conventions. An answer that nobody saw is no error that we know of. */
 static bool exchange_failed(const struct exchange *x) {
+        if (exchange_get(x, FIELD_ERROR))
+                return true;                       /* no answer, or the rest of it did not come */
         if (x->kind == EXCHANGE_DB)
                 return x->failed;
         if (x->status < 0)
                 return false;
-        if (exchange_get(x, FIELD_ERROR))
-                return true;                       /* the status came, and then the rest of the answer did not */
         if (x->kind == EXCHANGE_HTTP)
                 return x->status >= (x->role == EXCHANGE_SERVER ? 500 : 400);
         if (x->role == EXCHANGE_CLIENT)

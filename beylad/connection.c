@@ -12,6 +12,7 @@
 struct stream {
         uint64_t next;                             /* offset that should come next */
         uint32_t next_seq;                         /* TCP sequence number, likewise */
+        uint32_t turn;                             /* probe_data.turn of its latest event */
         bool begun, ended;
         uint64_t told;                             /* skip that the kernel side was told */
 };
@@ -141,6 +142,7 @@ static void finish(struct connections *t, struct entry *e, uint64_t now_ns) {
 static struct entry *entry_new(struct connections *t, uint64_t id, struct process *process) {
         if (t->n >= CONNECTIONS_MAX) {
                 t->stats.evicted++;
+                t->oldest->c.abandoned = true;
                 finish(t, t->oldest, t->oldest->c.last_ns);
         }
         struct entry *e = calloc(1, sizeof(*e));
@@ -359,6 +361,14 @@ static uint64_t missing_before(const struct stream *s, const struct probe_data *
         return received && d->head.flags & PROBE_SEQ && d->offset == s->next && unseen < 1u << 30 ? unseen : 0;
 }
 
+/* Turns of d's direction that opened since its latest event, d's own left out. The kernel side counts turns to receive: before each but the
+ * first lies one to send, and the first to send may come before all. */
+static uint32_t turns_before(const struct stream *s, const struct probe_data *d) {
+        uint32_t before = s->begun ? s->turn : d->head.flags & PROBE_OUT ? UINT32_MAX : 0, opens = !!(d->head.flags & PROBE_TURN);
+        uint32_t lost = d->turn - before - opens;
+        return lost < 1u << 31 ? lost : 0;
+}
+
 void connections_data(struct connections *t, struct process *process, const struct probe_data *d, const uint8_t *captured) {
         struct entry *e = find(t, d->connection);
         if (!process || (!e && !(e = entry_new(t, d->connection, process))))
@@ -383,6 +393,8 @@ void connections_data(struct connections *t, struct process *process, const stru
         /* The kernel side may have seen a turn whose other half never came. */
         k.turn = e->last_direction != (int)way || d->head.flags & PROBE_TURN;
         uint64_t missing = missing_before(s, d);
+        k.turns_lost = turns_before(s, d);
+        s->turn = d->turn;
         if (missing > 0) {
                 t->stats.gaps++;
                 t->stats.gap_bytes += missing;
@@ -392,6 +404,7 @@ void connections_data(struct connections *t, struct process *process, const stru
         s->begun = true;
         s->next = d->offset + d->captured;
         s->next_seq = d->seq + d->bytes;
+        k.turns_lost = 0;
         e->last_direction = (int)way;
         e->c.last_ns = k.end_ns;
         if (k.n > 0) {

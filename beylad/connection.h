@@ -29,6 +29,7 @@ struct connection {
         uint64_t last_ns;                          /* end of the last call that moved bytes */
         uint32_t open_exchanges;
         bool whole;                                /* seen from its first byte */
+        bool abandoned;                            /* forgotten while it lives, for want of room */
         bool served;                               /* it carried a request to this program before */
         unsigned refs;                             /* the table's, and one for each exchange */
 };

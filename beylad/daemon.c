@@ -16,6 +16,7 @@
 #include "beylad/discover.h"
 #include "beylad/explain.h"
 #include "beylad/output.h"
+#include "beylad/probes/uprobe_site.h"
 #include "beylad/recording.h"
 #include "beylad/report.h"
 #include "beylad/selection.h"
@@ -113,8 +114,10 @@ static void on_event(void *ctx, const struct probe_head *e) {
 /* ---- turns ---- */
 
 static void step_discover(struct daemon *d, uint64_t now_ns) {
-        if (d->budget.step != BUDGET_DETACHED && d->discover_due_ns <= now_ns)
-                d->discover_due_ns = discover_step(d->discover, now_ns);
+        if (d->budget.step == BUDGET_DETACHED || d->discover_due_ns > now_ns)
+                return;
+        d->discover_due_ns = discover_step(d->discover, now_ns);
+        code_library_close();
 }
 
 /* Reads the ring dry, and hands on what has waited long enough: all events up to `now` were in the ring when it was read. While there is more,
@@ -225,6 +228,7 @@ static void on_slow(uv_timer_t *timer) {
         uint64_t now_ns = clock_boot_ns();
         d->real_offset_ns = clock_real_offset_ns();
         step_budget(d, now_ns);
+        code_library_close();
         if (d->discover_due_ns <= now_ns)
                 be_busy(d);
 }
@@ -508,7 +512,9 @@ int daemon_run(const struct arguments *a) {
                 return 1;
         }
         tel_log_open("beylad", a->log_level < 0 ? (enum tel_log_level)d->settings.log_level : (enum tel_log_level)a->log_level);
-        curl_global_init(CURL_GLOBAL_DEFAULT);
+        bool with_curl = *d->settings.otlp_endpoint;      /* else its libraries' set-up would cost megabytes for nothing */
+        if (with_curl)
+                curl_global_init(CURL_GLOBAL_DEFAULT);
         signal(SIGPIPE, SIG_IGN);
         stats.start_ns = (uint64_t)((int64_t)clock_boot_ns() + clock_real_offset_ns());
         d->real_offset_ns = clock_real_offset_ns();
@@ -521,6 +527,7 @@ int daemon_run(const struct arguments *a) {
                 r = discover_select(d->discover, d->selection, clock_boot_ns());
                 if (r < 0)
                         tel_log(TEL_LOG_ERROR, "cannot list the listeners of this host", { "err", strerror(-r) });
+                code_library_close();
                 malloc_trim(0);                    /* reading the kernel's types took megabytes, once */
                 say_ready(d);
                 be_busy(d);
@@ -528,12 +535,20 @@ int daemon_run(const struct arguments *a) {
                 drain(d);
         }
         end(d);
-        curl_global_cleanup();
+        if (with_curl)
+                curl_global_cleanup();
         free(d);
         return r < 0;
 }
 
 /* ---- without a loop ---- */
+
+static void say_replayed(const struct tracer *t) {
+        struct tracer_stats s;
+        tracer_get_stats(t, &s);
+        fprintf(stderr, "beylad: %llu spans, %llu requests seen in part, %llu connections, %llu gaps\n", (unsigned long long)s.contexts.spans,
+                (unsigned long long)s.contexts.lost, (unsigned long long)s.connections.opened, (unsigned long long)s.connections.gaps);
+}
 
 int daemon_replay(const struct arguments *a) {
         struct daemon *d = calloc(1, sizeof(*d));
@@ -554,6 +569,8 @@ int daemon_replay(const struct arguments *a) {
                         r = recording_replay(from, a->replay_path, t, error);
                 if (r < 0)
                         fprintf(stderr, "beylad: %s\n", error);
+                if (t)
+                        say_replayed(t);
                 settings_done(&d->settings);
         }
         tracer_free(t);

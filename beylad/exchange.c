@@ -48,6 +48,10 @@ void exchange_end(struct exchange *x, const struct chunk *at) {
         assert(x->state != EXCHANGE_ENDED);
         x->state = EXCHANGE_ENDED;
         x->end_ns = TEL_MAX(at ? at->end_ns : x->connection->last_ns, x->start_ns);
+        if (x->connection->abandoned) {            /* we look away; what becomes of it is not the program's failure */
+                x->fields[FIELD_ERROR] = 0;
+                x->unobserved = true;
+        }
         leave(x);
         sink->ended(sink->ctx, x);
 }
@@ -64,7 +68,7 @@ void exchange_drop(struct exchange *x, bool counted) {
 /* Room for n bytes and a NUL; the place is written by the caller. Returns its offset or -ENOMEM. */
 static int64_t reserve(struct exchange *x, size_t n) {
         if (x->text_room - x->text_len < n + 1) {
-                uint32_t room = (uint32_t)TEL_MAX(tel_align(x->text_len + n + 1, 64), (size_t)128);
+                uint32_t room = (uint32_t)TEL_MAX(tel_align(x->text_len + n + 1, 64), (size_t)TEL_MAX(2 * x->text_room, 128u));
                 char *text = realloc(x->text, room);
                 if (!text)
                         return -ENOMEM;

@@ -95,7 +95,7 @@ static long copy_step(__u32 i, void *context) {
 
 static __always_inline void capture(struct scratch *s, struct call *c) {
         if (c->wanted)
-                bpf_loop(PROBE_IOVECS_MAX + 8, copy_step, c, 0);
+                bpf_loop(2 * PROBE_IOVECS_MAX + PROBE_CALL_MAX / PROBE_CAPTURE_MAX, copy_step, c, 0);      /* a piece is found, then copied */
         s->event.captured = c->fill;
 }
 

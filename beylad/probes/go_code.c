@@ -150,34 +150,51 @@ static bool moves(const cs_insn *insn, unsigned memory, unsigned *ret_reg, uint3
         return true;
 }
 
-bool go_code_stores_at(const struct code *code, uint32_t offset) {
+/* Offsets that the code stores 8 bytes at, as bits: offset / 8. */
+struct stored {
+        uint64_t bits[GO_G_MAX / 8 / 64 + 1];
+};
+
+static bool is_stored(const struct stored *s, uint32_t offset) {
+        return s->bits[offset / 8 / 64] >> (offset / 8 % 64) & 1;
+}
+
+static int stored_read(const struct code *code, struct stored *ret) {
         TEL_CLEANUP(code_walk_done) struct code_walk w = { 0 };
-        if (code_walk_init(&w, code) < 0)
-                return false;
-        while (code_walk_next(&w)) {
-                unsigned reg;
-                uint32_t at;
-                if (moves(w.insn, 0, &reg, &at) && at == offset)
-                        return true;
-        }
-        return false;
+        unsigned reg;
+        uint32_t at;
+        *ret = (struct stored){ 0 };
+        int r = code_walk_init(&w, code);
+        if (r < 0)
+                return r;
+        while (code_walk_next(&w))
+                if (moves(w.insn, 0, &reg, &at))
+                        ret->bits[at / 8 / 64] |= 1ull << (at / 8 % 64);
+        return 0;
+}
+
+bool go_code_stores_at(const struct code *code, uint32_t offset) {
+        struct stored stored;
+        return offset <= GO_G_MAX && stored_read(code, &stored) == 0 && is_stored(&stored, offset);
 }
 
 int go_code_goroutine(const struct code *newproc1, uint32_t *ret_goid, uint32_t *ret_parent) {
         TEL_CLEANUP(code_walk_done) struct code_walk w = { 0 };
+        struct stored stored;
         uint32_t loaded = 0, at;
-        unsigned reg = X86_REG_INVALID, stored, age = 0;
-        int r = code_walk_init(&w, newproc1);
+        unsigned reg = X86_REG_INVALID, moved, age = 0;
+        int r = stored_read(newproc1, &stored);
+        if (r == 0)
+                r = code_walk_init(&w, newproc1);
         if (r < 0)
                 return r;
         /* The value of one offset goes into another, larger one, at once; later the goid of the new goroutine is stored at the first. */
         for (; code_walk_next(&w); age++) {
-                if (moves(w.insn, 1, &stored, &at)) {
-                        reg = stored;
+                if (moves(w.insn, 1, &moved, &at)) {
+                        reg = moved;
                         loaded = at;
                         age = 0;
-                } else if (loaded && age <= 3 && moves(w.insn, 0, &stored, &at) && stored == reg && at > loaded &&
-                           go_code_stores_at(newproc1, loaded)) {
+                } else if (loaded && age <= 3 && moves(w.insn, 0, &moved, &at) && moved == reg && at > loaded && is_stored(&stored, loaded)) {
                         *ret_goid = loaded;
                         *ret_parent = at;
                         return 0;

@@ -274,7 +274,8 @@ static __always_inline void listener(const struct sock *sk, int by, __u64 now) {
 SEC("tp_btf/inet_sock_set_state")
 int BPF_PROG(on_state, const struct sock *sk, const int from, const int to) {
         __u64 now = bpf_ktime_get_boot_ns();
-        if (to == TCP_LISTEN || from == TCP_LISTEN) {
+        /* An accepted connection begins as a copy of its listener, which is listening. */
+        if (to == TCP_LISTEN || (from == TCP_LISTEN && to == TCP_CLOSE)) {
                 listener(sk, to == TCP_LISTEN ? 1 : -1, now);
                 return 0;
         }

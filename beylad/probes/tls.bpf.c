@@ -37,15 +37,16 @@ struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, PROBE_SESSIONS_MAX
 
 /* A call that runs: its arguments, and the stack pointer it entered with, which tells its return from others'. */
 struct call {
-        __u64 sp, buffer, size, length_at, start_ns;
+        __u64 session, sp, buffer, size, length_at, start_ns;
         __u32 flags, zero;                         /* enum site_flags; sp 0: none runs */
 };
 /* The call that runs on a thread, and one inside it that counts too: Node tells its program within SSL_read that the handshake is done, and the
- * program writes at once. What else is inside lies on another session (TLS in TLS: its plaintext is ciphertext), or repeats the outer call. */
+ * program writes at once, there or elsewhere. */
 struct running {
         struct call outer, inner;
 };
 struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PREALLOC); __type(key, int); __type(value, struct running); } calls SEC(".maps");
+#define LIBRARY_BYTES 16384u                       /* of stack a library needs for itself: 5.4 KB were seen; what lies deeper is the program, called back */
 #define NESTED_BYTES 131072u                       /* of stack between a call and one inside it: 23 KB were seen; beyond, it is another fiber's */
 
 /* Plaintext on its way to the ring. */
@@ -216,9 +217,12 @@ static __always_inline __u64 session_connection(const struct probe_session_key *
 
 /* ---- C libraries ---- */
 
-/* Inside the call that runs: does it count too? */
-static __always_inline bool counts_inside(const struct probe_thread *thread, const struct call *outer, __u64 session, __u32 flags) {
-        return session == thread->session && !(flags & SITE_NO_DATA) && (outer->flags & SITE_NO_DATA || (flags ^ outer->flags) & SITE_OUT);
+/* Inside the call that runs: does it count too? Not what repeats it, and not what the library calls on another session: that is TLS in TLS, of
+ * which the plaintext is ciphertext. */
+static __always_inline bool counts_inside(const struct call *outer, __u64 session, __u32 flags, __u64 depth) {
+        if (flags & SITE_NO_DATA)
+                return false;
+        return depth > LIBRARY_BYTES || (session == outer->session && (outer->flags & SITE_NO_DATA || (flags ^ outer->flags) & SITE_OUT));
 }
 
 /* The first argument of each is the session, then buffer, size, and where the length goes. */
@@ -236,7 +240,7 @@ int on_tls_call(struct pt_regs *ctx) {
                 return 0;
         struct call *call = &running->outer;
         if (thread->session && ctx->sp < call->sp && call->sp - ctx->sp <= NESTED_BYTES) {
-                if (!counts_inside(thread, call, key.session, flags))
+                if (!counts_inside(call, key.session, flags, call->sp - ctx->sp))
                         return 0;
                 call = &running->inner;
         } else {
@@ -244,12 +248,13 @@ int on_tls_call(struct pt_regs *ctx) {
                 if (s && !s->connection)
                         guess_call(&key, thread->last_in);
                 thread->last_in = 0;
-                thread->session = key.session;
                 running->inner.sp = 0;
         }
+        thread->session = key.session;
         __u64 fourth = ctx->cx, fifth = ctx->r8;
         barrier_var(fourth);                       /* one load from ctx each: the verifier follows no chosen offset */
         barrier_var(fifth);
+        call->session = key.session;
         call->sp = ctx->sp;
         call->buffer = ctx->si;
         call->size = ctx->dx;
@@ -286,12 +291,11 @@ int on_tls_return(struct pt_regs *ctx) {
         struct call *call = sp == running->outer.sp ? &running->outer : &running->inner;
         if (sp != call->sp)
                 return 0;
-        struct probe_session_key key = { .session = thread->session, .tgid = tgid };
+        struct probe_session_key key = { .session = call->session, .tgid = tgid };
         struct plain p = { .buffer = call->buffer, .start_ns = call->start_ns, .left = returned(ctx, call),
                            .flags = call->flags & SITE_OUT ? PROBE_OUT : 0 };
         call->sp = 0;
-        if (call == &running->outer)
-                thread->session = 0;
+        thread->session = call == &running->outer ? 0 : running->outer.session;
         struct probe_session *s = p.left ? bpf_map_lookup_elem(&sessions, &key) : NULL;
         struct probe_target *t = target_get(tgid);
         if (!s || !t)

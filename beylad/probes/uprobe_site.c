@@ -1,17 +1,61 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "beylad/probes/uprobe_site.h"
 
+#include <dlfcn.h>
 #include <inttypes.h>
 #include <stdio.h>
+
+/* ---- the disassembler ---- */
+
+#define STRING_OF(x) #x
+#define STRING(x) STRING_OF(x)
+#define CAPSTONE_NAME "libcapstone.so." STRING(CS_API_MAJOR)
+
+static struct {
+        void *handle;
+        __typeof__(cs_open) *open;
+        __typeof__(cs_close) *close;
+        __typeof__(cs_option) *option;
+        __typeof__(cs_malloc) *malloc;
+        __typeof__(cs_free) *free;
+        __typeof__(cs_disasm_iter) *disasm_iter;
+        __typeof__(cs_regs_access) *regs_access;
+} capstone;
+
+/* A name of the library, as a function of the type that its header declares. */
+#define LOAD(name) ((*(void **)&capstone.name = dlsym(capstone.handle, "cs_" #name)) != NULL)
+
+static int library_open(void) {
+        if (capstone.handle)
+                return 0;
+        capstone.handle = dlopen(CAPSTONE_NAME, RTLD_NOW | RTLD_LOCAL);
+        if (!capstone.handle)                      /* where the build found it */
+                capstone.handle = dlopen(CAPSTONE_FOLDER "/" CAPSTONE_NAME, RTLD_NOW | RTLD_LOCAL);
+        if (!capstone.handle)
+                return -ELIBACC;
+        if (LOAD(open) && LOAD(close) && LOAD(option) && LOAD(malloc) && LOAD(free) && LOAD(disasm_iter) && LOAD(regs_access))
+                return 0;
+        code_library_close();
+        return -ELIBACC;
+}
+
+void code_library_close(void) {
+        if (capstone.handle)
+                dlclose(capstone.handle);
+        memset(&capstone, 0, sizeof(capstone));
+}
 
 /* ---- walking ---- */
 
 int code_walk_init(struct code_walk *w, const struct code *code) {
         *w = (struct code_walk){ .next = code->bytes, .left = code->n, .address = code->address };
-        if (cs_open(CS_ARCH_X86, CS_MODE_64, &w->engine) != CS_ERR_OK)
+        int r = library_open();
+        if (r < 0)
+                return r;
+        if (capstone.open(CS_ARCH_X86, CS_MODE_64, &w->engine) != CS_ERR_OK)
                 return -ENOMEM;
-        if (cs_option(w->engine, CS_OPT_DETAIL, CS_OPT_ON) == CS_ERR_OK)
-                w->insn = cs_malloc(w->engine);
+        if (capstone.option(w->engine, CS_OPT_DETAIL, CS_OPT_ON) == CS_ERR_OK)
+                w->insn = capstone.malloc(w->engine);
         if (!w->insn) {
                 code_walk_done(w);
                 return -ENOMEM;
@@ -20,14 +64,14 @@ int code_walk_init(struct code_walk *w, const struct code *code) {
 }
 
 bool code_walk_next(struct code_walk *w) {
-        return w->left && cs_disasm_iter(w->engine, &w->next, &w->left, &w->address, w->insn);
+        return w->left && capstone.disasm_iter(w->engine, &w->next, &w->left, &w->address, w->insn);
 }
 
 void code_walk_done(struct code_walk *w) {
         if (w->insn)
-                cs_free(w->insn, 1);
+                capstone.free(w->insn, 1);
         if (w->engine)
-                cs_close(&w->engine);
+                capstone.close(&w->engine);
         *w = (struct code_walk){ 0 };
 }
 
@@ -76,7 +120,7 @@ unsigned code_writes(const struct code_walk *w) {
         cs_regs read, written;
         uint8_t n_read = 0, n_written = 0;
         unsigned all = 0;
-        if (cs_regs_access(w->engine, w->insn, read, &n_read, written, &n_written) != CS_ERR_OK)
+        if (capstone.regs_access(w->engine, w->insn, read, &n_read, written, &n_written) != CS_ERR_OK)
                 return ~0u;                        /* not known: everything */
         for (uint8_t i = 0; i < n_written; i++)
                 all |= whole_register(written[i]);

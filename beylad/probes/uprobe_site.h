@@ -4,7 +4,7 @@
  * (push, nop, jmp, jcc, call: 0.6 us were measured); all others it executes out of line with a second trap (10 us). So the first cheap one
  * is taken before which nothing happened to what the probe wants to see. A probe of which the return is wanted needs the return address on
  * top of the stack: that is where the kernel hooks it.
- * May touch: memory only. The code is somebody else's: it may be anything.
+ * May touch: memory, and the library that disassembles. The code is somebody else's: it may be anything.
  * Source: Linux arch/x86/kernel/uprobes.c, branch_setup_ops() and push_setup_ops(). */
 #include <capstone/capstone.h>
 
@@ -40,9 +40,12 @@ struct code_walk {
         uint64_t address;
 };
 
-int code_walk_init(struct code_walk *w, const struct code *code);      /* 0 or -ENOMEM */
+int code_walk_init(struct code_walk *w, const struct code *code);      /* 0, -ENOMEM, or -ELIBACC: no disassembler */
 bool code_walk_next(struct code_walk *w);          /* false: the end, or bytes that are no instruction */
 void code_walk_done(struct code_walk *w);          /* accepts one that is all zero */
+
+/* The disassembler takes 5 MB while it is loaded: the first walk loads it, this lets go of it. No walk may be under way. */
+void code_library_close(void);
 
 /* What the current instruction does. */
 bool code_is_emulated(const cs_insn *insn);        /* by the kernel, at a breakpoint */

@@ -108,7 +108,7 @@ static int string_append_huffman(struct hpack *h, struct hpack_string *s, const 
                 /* Behind the last bit there are ones: they can only make a code longer than what is there, which then is not whole. */
                 uint64_t filled = have >= CODE_MAX ? bits >> (have - CODE_MAX) : bits << (CODE_MAX - have) | ((1u << (CODE_MAX - have)) - 1);
                 uint32_t next = (uint32_t)filled & ((1u << CODE_MAX) - 1);
-                uint32_t symbol = huffman.shorts[next >> (CODE_MAX - SHORT_BITS)].symbol, length = huffman.shorts[next >> (CODE_MAX - SHORT_BITS)].bits;
+                uint32_t first = next >> (CODE_MAX - SHORT_BITS), symbol = huffman.shorts[first].symbol, length = huffman.shorts[first].bits;
                 if (length == 0)
                         symbol = huffman_long(next, &length);
                 if (length > have)

@@ -702,7 +702,7 @@ static int http1_data(void *state, const struct chunk *at) {
         return r;
 }
 
-static void requests_gap(struct http1 *h, uint64_t bytes) {
+static void requests_gap(struct http1 *h, const struct chunk *at, uint64_t bytes) {
         struct side *s = &h->request;
         uint64_t over = bytes;
         if (s->step == STEP_BODY) {
@@ -715,7 +715,7 @@ static void requests_gap(struct http1 *h, uint64_t bytes) {
         if (s->step == STEP_LINE || s->step == STEP_FIELDS)
                 request_discard(h, s->trust == TRUST_SURE || s->step == STEP_FIELDS || http1_match(s->line.buffer, s->line.n) == MATCH_REQUEST);
         else if (s->step == STEP_START) {
-                if (h->turns_answered == 0 && h->turn > 0)
+                if (h->turns_answered == 0 && h->turn > 0 && at->turns_lost == 0)
                         connection_lost(h->connection, 1);
                 /* What was lost opened a turn; behind the answers that were seen, if these did not turn meanwhile. */
                 if (h->turns_answered == 1 && h->turn > 0)
@@ -754,7 +754,7 @@ static void http1_gap(void *state, const struct chunk *at, uint64_t bytes) {
         if (h->request.step == STEP_OFF)
                 return;
         if (asks(h, at->direction))
-                requests_gap(h, bytes);
+                requests_gap(h, at, bytes);
         else
                 answers_gap(h, at, bytes);
 }

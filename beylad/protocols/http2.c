@@ -3,7 +3,11 @@
  *
  * A stream is one exchange: it begins with the HEADERS frame of the request, is asked when the header block is whole, and ends with the
  * answer's END_STREAM, a RST_STREAM of either side, or a GOAWAY that passes it over. What the request still sends then is ignored, and so
- * are pushed streams. FIELD_ERROR is the name of the error code, as section 7 has it, when there is one.
+ * are pushed streams. FIELD_ERROR, where the status does not say it:
+ *   CANCEL, REFUSED_STREAM, ...   why it was reset, as section 7 names it, _OTHER for what it does not; a GOAWAY refuses
+ *   connection_reset              the connection ended without a byte of a final answer
+ *   response_ended                it ended within the answer
+ *   502, ...                      a gRPC call was answered by a proxy, in HTTP; _OTHER: it has no status at all
  *
  * Memory: 0.6 KiB, a few KiB with tables and streams as they are used, and at most 62 KiB: 2 tables with their strings, 1024 streams.
  *
@@ -23,6 +27,7 @@
 #include "beylad/protocols/http2_fields.h"
 #include "beylad/protocols/http2_frame.h"
 #include "beylad/protocols/http2_streams.h"
+#include "beylad/protocols/http_common.h"
 #include "libtelemetry/cursor.h"
 
 #define DOUBT_FRAMES 3                             /* in a row must be plausible before what is merely valid is taken, too */
@@ -46,7 +51,6 @@ enum stream_flag {
         STREAM_GUESS = 8,                          /* content-type may be among the headers that are unknown */
         STREAM_HIDDEN = 16,                        /* a part of the answer's headers was missed or is unknown */
         STREAM_TUNNEL = 32,                        /* CONNECT: DATA is no body */
-        STREAM_CUT = 64,                           /* the connection ended before the answer did */
 };
 
 /* Section 4.3: HEADERS or PUSH_PROMISE and their CONTINUATION. */
@@ -121,15 +125,18 @@ static void stream_drop(struct http2 *h, struct http2_stream *s, bool counted) {
 static void request_complete(struct exchange *x) {
         if (!exchange_get(x, FIELD_METHOD))
                 exchange_set(x, FIELD_METHOD, "_OTHER", 6);
+        const char *method = exchange_get(x, FIELD_METHOD);
+        if (!method || strcmp(method, "CONNECT") != 0)
+                http_request_scheme(x);
         exchange_set(x, FIELD_VERSION, "2", 1);
 }
 
-/* error NULL: the answer is whole, or the rest of it is out of sight. at NULL: at the last call of the connection. */
+/* error NULL: the answer is whole. */
 static void stream_end(struct http2 *h, struct http2_stream *s, const struct chunk *at, const char *error) {
         uint16_t flags = s->flags, status = s->status;
         char text[8];
         struct exchange *x = stream_take(h, s);
-        if (x->state == EXCHANGE_OPEN && (status == 0 || !at)) {       /* its head never was whole, so nobody served it */
+        if (x->state == EXCHANGE_OPEN && status == 0) {        /* its head never was whole, so nobody served it */
                 exchange_drop(x, false);
                 return;
         }
@@ -139,7 +146,7 @@ static void stream_end(struct http2 *h, struct http2_stream *s, const struct chu
         }
         if (x->kind == EXCHANGE_HTTP && status != 0)
                 x->status = status;
-        if (flags & STREAM_CUT || (!error && x->status < 0 && flags & STREAM_HIDDEN))
+        if (!error && x->status < 0 && flags & STREAM_HIDDEN)
                 x->unobserved = true;
         else if (!error && x->status < 0 && (status == 0 || status == 200))
                 error = "_OTHER";                  /* it has no grpc-status, or even no :status */
@@ -273,8 +280,8 @@ static void block_begin(struct http2 *h, struct side *s) {
         if (stream)
                 stream->flags &= (uint16_t)~unsure(h->now);
         /* A promise is of a pushed stream. */
-        s->block = (struct block){ .open = true, .stream = s->frame.stream, .end_stream = s->frame.flags & HTTP2_END_STREAM, .fields.grpc_status = -1,
-                                   .kind = s->frame.type == HTTP2_HEADERS ? BLOCK_OPEN : BLOCK_IGNORED };
+        s->block = (struct block){ .open = true, .kind = s->frame.type == HTTP2_HEADERS ? BLOCK_OPEN : BLOCK_IGNORED, .stream = s->frame.stream,
+                                   .end_stream = s->frame.flags & HTTP2_END_STREAM, .fields.grpc_status = -1 };
 }
 
 /* Bytes of the block are missing or wrong: what it said, and what it put into the table, is not known. */
@@ -674,20 +681,14 @@ static void http2_gap(void *state, const struct chunk *at, uint64_t bytes) {
 static void http2_end(void *state, enum direction direction, uint64_t now_ns) {
         struct http2 *h = state;
         const struct chunk now = { .direction = direction, .end_ns = now_ns };
-        bool first = !h->sides[!direction].ended;
         struct http2_stream *s;
         uint32_t i = 0;
         h->sides[direction].ended = true;
-        if (direction == asks(h) && first)
+        if (direction == asks(h) && !h->sides[!direction].ended)
                 return;                            /* answers may come */
         drop_streams(h, STREAM_UNSURE_IN | STREAM_UNSURE_OUT, true);
         while ((s = http2_streams_next(&h->streams, &i)))
-                if (first && s->exchange->answer_ns == 0)
-                        stream_end(h, s, &now, "_OTHER");              /* who should answer hung up */
-                else {
-                        s->flags |= STREAM_CUT;
-                        stream_end(h, s, NULL, NULL);
-                }
+                stream_end(h, s, &now, s->exchange->answer_ns ? "response_ended" : "connection_reset");
 }
 
 static uint64_t http2_skip(const void *state, enum direction direction) {

@@ -83,7 +83,7 @@ void http2_answer_field(struct http2_fields *fields, enum http2_header header, c
 }
 
 void http2_make_rpc(struct exchange *x, bool hidden) {
-        static const enum exchange_field of_http[] = { FIELD_METHOD, FIELD_PATH, FIELD_QUERY, FIELD_SCHEME, FIELD_VERSION };
+        static const enum exchange_field of_http[] = { FIELD_METHOD, FIELD_PATH, FIELD_QUERY, FIELD_VERSION };
         char path[EXCHANGE_FIELD_MAX + 1];
         const char *from = exchange_get(x, FIELD_PATH), *none = !from && hidden ? "unknown" : "_OTHER";
         snprintf(path, sizeof(path), "%s", from ? from : "");          /* setting a text may move the others */

@@ -34,6 +34,6 @@ void http2_request_field(struct exchange *x, const struct protocol_options *opti
                          const struct hpack_field *f);
 /* One of an answer or its trailers. */
 void http2_answer_field(struct http2_fields *fields, enum http2_header header, const struct hpack_field *f);
-/* x is a gRPC call: its path, "/package.Service/Method", becomes service and method, and what is HTTP's is left out but for the host.
- * hidden: a path that is not there may be an unknown field. */
+/* x is a gRPC call: its path, "/package.Service/Method", becomes service and method, and what is HTTP's is left out but for
+ * where it went. hidden: a path that is not there may be an unknown field. */
 void http2_make_rpc(struct exchange *x, bool hidden);

@@ -132,8 +132,8 @@ enum protocol_match http2_match(const uint8_t *data, size_t n) {
         n = TEL_MIN(n, (size_t)PROTOCOL_MATCH_MAX);
         if (n == 0)
                 return MATCH_MORE;
-        if (data[0] == HTTP2_PREFACE[0])
-                return memcmp(data, HTTP2_PREFACE, TEL_MIN(n, HTTP2_PREFACE_LEN)) != 0 ? MATCH_NO : n < HTTP2_PREFACE_LEN ? MATCH_MORE : MATCH_REQUEST;
+        if (memcmp(data, HTTP2_PREFACE, TEL_MIN(n, HTTP2_PREFACE_LEN)) == 0)
+                return n < HTTP2_PREFACE_LEN ? MATCH_MORE : MATCH_REQUEST;
         for (size_t used = 0;;) {
                 struct http2_frame f;
                 if (n - used < HTTP2_HEAD)

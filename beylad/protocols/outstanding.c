@@ -1,8 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "beylad/protocols/outstanding.h"
 
+#include "beylad/connection.h"
+
 void outstanding_init(struct outstanding *o, struct connection *c, enum exchange_role role) {
-        *o = (struct outstanding){ .connection = c, .role = role };
+        *o = (struct outstanding){ .connection = c, .role = role, .exact = c->whole };
 }
 
 void outstanding_done(struct outstanding *o) {
@@ -17,7 +19,27 @@ bool outstanding_turn(struct outstanding *o, const struct chunk *at) {
         o->asking = asking;
         if (asking && turn)
                 o->turn++;
+        o->exact = o->exact && o->turn > 0;        /* turn 0: joined at an answer */
         return turn;
+}
+
+void outstanding_missing(struct outstanding *o) {
+        o->missing = true;
+        o->exact = false;
+}
+
+void outstanding_early(struct outstanding *o) {
+        o->early = o->exact && o->role == EXCHANGE_CLIENT ? o->early + 1 : 0;
+}
+
+bool outstanding_take_early(struct outstanding *o) {
+        if (!o->exact || o->early == 0) {
+                o->early_in_row = 0;
+                return false;
+        }
+        o->early--;
+        o->exact = ++o->early_in_row < OUTSTANDING_EARLY_MAX;
+        return true;
 }
 
 /* ---- the ring ---- */
@@ -143,7 +165,17 @@ bool outstanding_skip_turns(struct outstanding *o, bool turn) {
         return true;
 }
 
-void outstanding_end(struct outstanding *o, uint64_t now_ns, bool first) {
+void outstanding_end(struct outstanding *o, enum direction direction, uint64_t now_ns) {
+        if (direction == outstanding_asks(o))
+                o->asks_ended = true;
+        else {
+                o->answers_ended = true;
+                o->answers_ended_ns = o->asks_ended ? UINT64_MAX : now_ns;
+        }
+        if (!o->asks_ended || !o->answers_ended)
+                return;
+        /* When both end at once nobody knows who left. */
+        bool first = o->answers_ended_ns < now_ns && !o->missing;
         while (o->n > 0) {
                 bool whole = outstanding_first(o)->whole;
                 struct exchange *x = outstanding_pop(o);
@@ -152,7 +184,7 @@ void outstanding_end(struct outstanding *o, uint64_t now_ns, bool first) {
                 else if (x && first && !x->failed && x->answer_ns == 0) {
                         x->failed = true;
                         exchange_set(x, FIELD_ERROR, "_OTHER", 6);
-                        exchange_end(x, &(struct chunk){ .end_ns = now_ns });
+                        exchange_end(x, &(struct chunk){ .end_ns = o->answers_ended_ns });
                 } else if (x) {
                         x->unobserved = !x->failed;
                         exchange_end(x, NULL);

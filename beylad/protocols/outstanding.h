@@ -30,7 +30,14 @@ struct outstanding {
         bool asking;                               /* the last bytes were of the asking direction */
         bool overlaps;                             /* it has asked before everything was answered: a new turn says nothing of older ones */
         uint64_t seen_ns;                          /* end of the last call that carried answers */
+        bool missing;                              /* messages were missed: what has no answer may have had one */
+        bool asks_ended, answers_ended;
+        uint64_t answers_ended_ns;
+        bool exact;                                /* no message was missed: an answer without a request has overtaken it */
+        uint32_t early;                            /* such answers; of a client, whose reading thread was quicker than its writing one */
+        uint32_t early_in_row;                     /* requests that took one without any other in between */
 };
+#define OUTSTANDING_EARLY_MAX 4                    /* in a row: then it is something else, and not exact */
 
 void outstanding_init(struct outstanding *o, struct connection *c, enum exchange_role role);
 /* Open exchanges end uncounted. */
@@ -39,6 +46,13 @@ void outstanding_done(struct outstanding *o);
 static inline enum direction outstanding_asks(const struct outstanding *o) {
         return o->role == EXCHANGE_SERVER ? DIRECTION_IN : DIRECTION_OUT;
 }
+
+/* Bytes are missing that were more than the rest of a value of known length. */
+void outstanding_missing(struct outstanding *o);
+/* An answer came and nothing is outstanding. */
+void outstanding_early(struct outstanding *o);
+/* A request is whole: whether an answer that came before is its own. */
+bool outstanding_take_early(struct outstanding *o);
 
 /* Bytes came, or are missing, in a direction. Returns whether they begin a turn. */
 bool outstanding_turn(struct outstanding *o, const struct chunk *at);
@@ -79,7 +93,8 @@ void outstanding_settle(struct outstanding *o);
 /* Answers are missing that a turn of the other side followed. Returns whether the next answer is certain to be that of the entry that is now
  * the oldest: what older turns asked was answered out of sight, and left. */
 bool outstanding_skip_turns(struct outstanding *o, bool turn);
-/* There will be no more answers: what waits for one ends. first: those who answer left before those who ask, so it failed; else unobserved. */
-void outstanding_end(struct outstanding *o, uint64_t now_ns, bool first);
+/* A direction ended. After the second nothing is outstanding: what was whole ends, as failed when those who answer left before those who
+ * ask did and nothing was missing, else unobserved. */
+void outstanding_end(struct outstanding *o, enum direction direction, uint64_t now_ns);
 /* x ends, its last bytes out of sight: at the last answer that was seen. */
 void outstanding_end_unobserved(const struct outstanding *o, struct exchange *x);

@@ -20,7 +20,7 @@
 
 #define NAMES_KEPT (2 * (STATEMENT_NAME_MAX + 1))  /* bytes of a Bind's or an Execute's body: two names the server tells apart */
 #define TARGET_KEPT (2 + STATEMENT_NAME_MAX)       /* of a Close's: what it closes and its name */
-#define STARTUP_KEPT 2048                          /* of a startup packet: "database" stands behind "user" at the latest in all drivers we know */
+#define STARTUP_KEPT 2048                          /* of a startup packet: names and values in any order, in all a few hundred bytes with the drivers we know */
 #define ERROR_KEPT 256                             /* of an ErrorResponse: the code is the third field */
 #define TAG_KEPT 32                                /* of a CommandComplete */
 
@@ -58,9 +58,6 @@ struct postgres {
         bool answer_tentative;
         bool adrift;                               /* answers are missing: what is outstanding is settled when the next turn begins */
         bool late;                                 /* the end of the message being read was not seen */
-        bool asks_ended, answers_ended, answers_ended_first;
-        uint32_t early;                            /* client: ReadyForQuery that were read before the call that asked for them returned */
-        uint64_t early_ns;
         uint8_t database_len;
         char database[STATEMENT_NAME_MAX];
 };
@@ -138,11 +135,11 @@ static void set_statement(const struct postgres *p, struct exchange *x, const st
                 exchange_set(x, FIELD_DB_TEXT, s->bytes + s->table_len, s->text_len);
 }
 
-/* Client: whether what was asked at start_ns has been answered before we heard of it. All that is outstanding ends then. */
-static bool answered_early(struct postgres *p, uint64_t start_ns, const struct chunk *at) {
-        bool early = p->early > 0 && start_ns <= p->early_ns;
-        p->early = early ? p->early - 1 : 0;
-        while (early && p->out.n > 0) {
+/* Whether ReadyForQuery came before we heard of what it answers. All that is outstanding ends then. */
+static bool answered_early(struct postgres *p, const struct chunk *at) {
+        if (!outstanding_take_early(&p->out))
+                return false;
+        while (p->out.n > 0) {
                 bool whole = outstanding_first(&p->out)->whole;
                 struct exchange *x = outstanding_pop(&p->out);
                 if (x && whole) {
@@ -151,7 +148,7 @@ static bool answered_early(struct postgres *p, uint64_t start_ns, const struct c
                 } else if (x)
                         exchange_drop(x, false);
         }
-        return early;
+        return true;
 }
 
 static bool ask_query(struct postgres *p, const struct wire *w, const struct chunk *at) {
@@ -175,7 +172,7 @@ static bool ask_query(struct postgres *p, const struct wire *w, const struct chu
         if (q.text_len > 0)
                 exchange_set(e->x, FIELD_DB_TEXT, q.text, q.text_len);
         set_known(p, e->x, at);
-        answered_early(p, e->x->start_ns, at);
+        answered_early(p, at);
         return true;
 }
 
@@ -196,9 +193,16 @@ static bool ask_parse(struct postgres *p, const struct wire *w) {
 static bool ask_bind(struct postgres *p, const struct wire *w) {
         uint32_t pos = 0, portal_len, name_len;
         const uint8_t *portal, *name;
-        if (!wire_string(w->body, w->body_len, &pos, &portal, &portal_len) || !wire_string(w->body, w->body_len, &pos, &name, &name_len))
+        struct statement *s = NULL;
+        if (!wire_string(w->body, w->body_len, &pos, &portal, &portal_len))
                 return w->cut || w->body_len < w->len;
-        statements_put(&p->statements, STATEMENT_PORTAL, portal, portal_len, statements_get(p->statements, STATEMENT_PREPARED, name, name_len));
+        if (wire_string(w->body, w->body_len, &pos, &name, &name_len))
+                s = statements_get(p->statements, STATEMENT_PREPARED, name, name_len);
+        else if (!w->cut && w->body_len == w->len)
+                return false;
+        else if (!w->cut && w->body_len - pos >= STATEMENT_NAME_MAX)   /* longer than what the server tells apart */
+                s = statements_get(p->statements, STATEMENT_PREPARED, w->body + pos, w->body_len - pos);
+        statements_put(&p->statements, STATEMENT_PORTAL, portal, portal_len, s);
         return true;
 }
 
@@ -240,7 +244,7 @@ static void ask_sync(struct postgres *p, const struct chunk *at) {
                 set_known(p, e->x, at);
         }
         p->grouped = p->failed = false;
-        if (answered_early(p, at->start_ns, at))
+        if (answered_early(p, at))
                 return;
         last = outstanding_last(&p->out);
         if (last && last->what == POSTGRES_SYNC)
@@ -435,10 +439,8 @@ static void answer_ready(struct postgres *p, const struct chunk *at) {
         struct outstanding_entry *e;
         p->copying = false;
         p->typed = true;
-        if (p->out.n == 0 && p->out.role == EXCHANGE_CLIENT && p->out.turn > 0) {
-                p->early++;
-                p->early_ns = at->end_ns;
-        }
+        if (p->out.n == 0)
+                outstanding_early(&p->out);
         while ((e = outstanding_first(&p->out))) {
                 if ((e->what == POSTGRES_SYNC || e->what == OUTSTANDING_RUN) && e->n > 1) {
                         e->n--;
@@ -616,7 +618,7 @@ static int answer_data(struct postgres *p, const struct chunk *at, bool turn) {
 static int postgres_data(void *state, const struct chunk *at) {
         struct postgres *p = state;
         bool turn = outstanding_turn(&p->out, at);
-        if (p->off || (p->asks_ended && p->answers_ended))
+        if (p->off || (p->out.asks_ended && p->out.answers_ended))
                 return 0;
         return at->direction == outstanding_asks(&p->out) ? ask_data(p, at, turn) : answer_data(p, at, turn);
 }
@@ -642,6 +644,7 @@ static void ask_gap(struct postgres *p, const struct chunk *at, bool turn, uint6
                 }
                 return;
         }
+        outstanding_missing(&p->out);
         if (w->head_len > 0 && p->tentative)
                 ask_cancel(p);
         else if (e && e->x && e->what != POSTGRES_EXECUTE) {           /* the rest of it was sent, too: it will be answered */
@@ -666,6 +669,7 @@ static void answer_gap(struct postgres *p, const struct chunk *at, bool turn, ui
                 }
                 return;
         }
+        outstanding_missing(&p->out);
         bool certain = outstanding_skip_turns(&p->out, turn);
         wire_next(w);
         p->negotiating = p->copying = false;
@@ -686,21 +690,16 @@ static void postgres_gap(void *state, const struct chunk *at, uint64_t bytes) {
 
 static void postgres_end(void *state, enum direction direction, uint64_t now_ns) {
         struct postgres *p = state;
-        if (direction == outstanding_asks(&p->out)) {
+        if (direction != outstanding_asks(&p->out))
+                settle(p);
+        else {
                 if (p->open)
                         ask_cancel(p);             /* never sent as a whole */
                 wire_next(&p->ask);
                 p->grouped = false;
                 p->lost = true;
-                p->asks_ended = true;
-        } else {
-                p->answers_ended = true;
-                p->answers_ended_first = !p->asks_ended;
         }
-        if (!p->answers_ended)
-                return;
-        settle(p);
-        outstanding_end(&p->out, now_ns, p->answers_ended_first);
+        outstanding_end(&p->out, direction, now_ns);
 }
 
 static uint64_t postgres_skip(const void *state, enum direction direction) {

@@ -19,6 +19,8 @@ struct chunk {
         uint64_t work, work_parent;                /* goroutine and the one that started it; 0: unknown */
         uint32_t seq;                              /* TCP sequence number of data[0], when has_seq */
         bool has_seq;
+        uint32_t turns_lost;                       /* of a gap: turns of this direction that opened in it, whose first call never came. The kernel
+                                                    * side counted them, where this direction carries requests */
 };
 
 enum protocol_match {

@@ -8,6 +8,7 @@
 
 #include "beylad/protocols/outstanding.h"
 #include "beylad/protocols/redis_commands.h"
+#include "beylad/protocols/redis_match.h"
 #include "beylad/protocols/resp.h"
 
 #define ARGS_KEPT 3                                /* CLIENT REPLY OFF */
@@ -51,9 +52,6 @@ struct redis {
         bool subscribed, monitoring;               /* messages come unasked */
         enum reply reply;
         int64_t database, queued_database;         /* selected; inside MULTI */
-        bool asks_ended, answers_ended, answers_ended_first;
-        uint32_t early;                            /* client: answers that were read before the call that sent their commands returned */
-        uint64_t early_ns;
 };
 
 /* ---- what is known of a command ---- */
@@ -88,20 +86,13 @@ static void ask_cancel(struct redis *r) {
                 exchange_drop(x, false);
 }
 
-static bool is_name(const char *s, size_t n) {
-        for (size_t i = 0; i < n; i++)
-                if (!((s[i] >= 'A' && s[i] <= 'Z') || (i > 0 && ((s[i] >= '0' && s[i] <= '9') || s[i] == '_' || s[i] == '-' || s[i] == '.'))))
-                        return false;
-        return n > 0;
-}
-
 /* The text of a kept argument in upper case; "" when it cannot be a name. */
 static const char *ask_fold(struct ask *a, size_t i) {
         char *s = a->text[i];
         size_t n = a->len[i] > REDIS_NAME_MAX ? 0 : a->len[i];
         for (size_t k = 0; k < n; k++)
                 s[k] = (char)(s[k] >= 'a' && s[k] <= 'z' ? s[k] - 0x20 : s[k]);
-        s[is_name(s, n) ? n : 0] = '\0';
+        s[redis_is_name(s, n) ? n : 0] = '\0';
         return s;
 }
 
@@ -212,9 +203,7 @@ static void ask_done(struct redis *r, const struct chunk *at) {
         e->n = ask_note(a, e->what);
         if (r->options->db_text)
                 ask_set_text(r, e->x);
-        bool early = r->early > 0 && e->x->start_ns <= r->early_ns;
-        r->early = early ? r->early - 1 : 0;
-        if (early || !answered) {
+        if (!answered || outstanding_take_early(&r->out)) {
                 struct exchange *x = outstanding_pop_last(&r->out);
                 x->unobserved = true;
                 exchange_end(x, at);
@@ -377,6 +366,8 @@ static bool ask_read(struct redis *r, const struct chunk *at) {
 
 static void finish(struct redis *r, struct exchange *x, const struct chunk *at) {
         char number[24];
+        if (x->state == EXCHANGE_OPEN)             /* refused before all of it was there */
+                exchange_asked(x, at);
         if (r->database != DATABASE_NONE)
                 exchange_set(x, FIELD_DB_NAMESPACE, number, (size_t)snprintf(number, sizeof(number), "%lld", (long long)r->database));
         exchange_end(x, at);
@@ -389,7 +380,7 @@ static void answer_failed(const struct resp *a, struct exchange *x) {
         while (n < a->word_len && a->word[n] != ' ')
                 n++;
         x->failed = true;
-        if (n < RESP_WORD_MAX && is_name(a->word, n))
+        if (n < RESP_WORD_MAX && redis_is_name(a->word, n))
                 exchange_set(x, FIELD_DB_STATUS, a->word, n);
         const char *operation = exchange_get(x, FIELD_DB_OPERATION);
         if (!operation)
@@ -474,10 +465,7 @@ static void answer_done(struct redis *r, const struct chunk *at, bool unobserved
         if (!e) {
                 if (r->reply == REPLY_OFF)
                         r->reply = REPLY_ON;       /* it answers although it should not: CLIENT REPLY OFF was refused */
-                if (r->out.role == EXCHANGE_CLIENT && r->locked) {
-                        r->early++;
-                        r->early_ns = at->end_ns;
-                }
+                outstanding_early(&r->out);
                 return;
         }
         r->locked = true;
@@ -591,7 +579,7 @@ static int answer_data(struct redis *r, const struct chunk *at, bool turn) {
 static int redis_data(void *state, const struct chunk *at) {
         struct redis *r = state;
         bool turn = outstanding_turn(&r->out, at);
-        if (r->off || (r->asks_ended && r->answers_ended))
+        if (r->off || (r->out.asks_ended && r->out.answers_ended))
                 return 0;
         return at->direction == outstanding_asks(&r->out) ? ask_data(r, at, turn) : answer_data(r, at, turn);
 }
@@ -609,6 +597,7 @@ static void ask_gap(struct redis *r, const struct chunk *at, bool turn, uint64_t
                         ask_arg_done(r, at);
                 return;
         }
+        outstanding_missing(&r->out);
         if (a->open && a->tentative)
                 ask_cancel(r);
         else if (e && e->x) {                      /* the rest of it was sent, too: it will be answered */
@@ -629,6 +618,7 @@ static void answer_gap(struct redis *r, const struct chunk *at, bool turn, uint6
                         answer_done(r, turn ? &seen : at, turn);
                 return;
         }
+        outstanding_missing(&r->out);
         bool certain = outstanding_skip_turns(&r->out, turn);
         r->answer_state = certain ? ANSWER_GAP : ANSWER_LOST;
         r->adrift = r->adrift || !certain;
@@ -647,21 +637,16 @@ static void redis_gap(void *state, const struct chunk *at, uint64_t bytes) {
 
 static void redis_end(void *state, enum direction direction, uint64_t now_ns) {
         struct redis *r = state;
-        if (direction == outstanding_asks(&r->out)) {
-                struct outstanding_entry *e = ask_entry(r);
+        struct outstanding_entry *e = ask_entry(r);
+        if (direction != outstanding_asks(&r->out))
+                settle(r);
+        else {
                 if (e && !e->whole)
                         ask_cancel(r);             /* never sent as a whole */
                 r->ask.open = false;
                 r->ask.state = ASK_LOST;
-                r->asks_ended = true;
-        } else {
-                r->answers_ended = true;
-                r->answers_ended_first = !r->asks_ended;
         }
-        if (!r->answers_ended)
-                return;
-        settle(r);
-        outstanding_end(&r->out, now_ns, r->answers_ended_first);
+        outstanding_end(&r->out, direction, now_ns);
 }
 
 static uint64_t redis_skip(const void *state, enum direction direction) {
@@ -677,116 +662,6 @@ static uint64_t redis_skip(const void *state, enum direction direction) {
 static void redis_done(void *state) {
         struct redis *r = state;
         outstanding_done(&r->out);
-}
-
-/* ---- telling it from others ---- */
-
-/* Behind "subscribe", with two more elements: a second channel comes, or the number that ends a confirmation. */
-static enum protocol_match match_subscription(const uint8_t *p, const uint8_t *end, enum protocol_match more) {
-        struct resp_number len = { 0 };
-        if (end - p < 3)
-                return more;
-        if (memcmp(p, "\r\n$", 3) != 0)
-                return MATCH_NO;
-        p += 3;
-        enum resp_result result = resp_number_read(&len, &p, end);
-        if (result == RESP_BAD || len.negative || len.streamed)
-                return MATCH_NO;
-        if (result == RESP_MORE || (uint64_t)(end - p) <= len.value + 2)
-                return more;
-        return p[len.value + 2] == '$' ? MATCH_REQUEST : MATCH_NO;
-}
-
-/* A command with a name we know, and as many arguments as that takes: an array in an answer looks alike. */
-static enum protocol_match match_command(const uint8_t *data, size_t n) {
-        const uint8_t *p = data + 1, *end = data + n;
-        struct resp_number args = { 0 }, len = { 0 };
-        enum protocol_match more = n < PROTOCOL_MATCH_MAX ? MATCH_MORE : MATCH_NO;
-        char name[PROTOCOL_MATCH_MAX + 1];
-        enum resp_result result = resp_number_read(&args, &p, end);
-        if (result == RESP_BAD || args.negative || args.streamed || (result == RESP_DONE && args.value == 0))
-                return MATCH_NO;
-        if (result == RESP_MORE || p == end)
-                return more;
-        if (*p++ != '$')
-                return MATCH_NO;
-        result = resp_number_read(&len, &p, end);
-        if (result != RESP_DONE)
-                return result == RESP_BAD ? MATCH_NO : more;
-        if (len.negative || len.streamed || len.value < 2 || len.value > REDIS_NAME_MAX)
-                return MATCH_NO;
-        size_t here = TEL_MIN((size_t)(end - p), (size_t)len.value), i;
-        bool module = false;
-        for (i = 0; i < here; i++) {
-                name[i] = (char)(p[i] >= 'a' && p[i] <= 'z' ? p[i] - 0x20 : p[i]);
-                module = module || p[i] == '.';
-        }
-        name[i] = '\0';
-        if (i > 0 && !is_name(name, i))
-                return MATCH_NO;
-        if (i < len.value)
-                return more;
-        const struct redis_command *c = redis_command_find(name);
-        if (c && c->what == REDIS_SUBSCRIBE && args.value == 3)
-                return match_subscription(p + len.value, end, more);
-        return module || (c && redis_command_takes(c, args.value)) ? MATCH_REQUEST : MATCH_NO;
-}
-
-/* "-ERR ", "-WRONGTYPE ": the line may be longer than what there is of it. */
-static enum protocol_match match_error(const struct resp *r, enum protocol_match more) {
-        size_t n = 0;
-        while (n < r->word_len && r->word[n] != ' ')
-                n++;
-        if (n > 0 && !is_name(r->word, n))
-                return MATCH_NO;
-        return n == r->word_len ? more : n >= 3 ? MATCH_ANSWER : MATCH_NO;
-}
-
-/* "+OK", ":1", "$5": whole lines only. Of simple strings those that POP3, IRC and others do not send in this form. */
-static enum protocol_match match_answer(const uint8_t *data, size_t n) {
-        static const char *const words[] = { "OK", "PONG", "QUEUED" };
-        const uint8_t *p = data, *end = data + n, *line = memchr(data, '\n', n);
-        enum protocol_match more = n < PROTOCOL_MATCH_MAX ? MATCH_MORE : MATCH_NO;
-        struct resp r;
-        enum resp_result result;
-        resp_reset(&r);
-        while ((result = resp_read(&r, &p, end)) == RESP_BEGUN)
-                ;
-        if (result == RESP_BAD || r.top == ',' || r.top == '(')
-                return MATCH_NO;
-        if (r.top == '-')
-                return match_error(&r, more);
-        if (!line || (r.top == '*' && line + 1 == end && data[1] != '0' && data[1] != '-'))
-                return more;
-        if (r.top == '*' && line + 1 < end && line[1] == '$')
-                return MATCH_NO;                   /* an array of strings may as well be a command we do not know */
-        if (r.top == '#')
-                return n >= 4 && line == data + 3 && (data[1] == 't' || data[1] == 'f') ? MATCH_ANSWER : MATCH_NO;
-        if (r.top != '+')
-                return MATCH_ANSWER;
-        for (size_t i = 0; i < TEL_ARRAY_LEN(words); i++)
-                if (resp_is(&r, words[i]) && (line + 1 == end || memchr("+-:$*_#%~>", line[1], 10)))
-                        return MATCH_ANSWER;
-        return MATCH_NO;
-}
-
-/* Nothing but "PING", as one who looks whether the server lives types it: once or several times. */
-static enum protocol_match match_ping(const uint8_t *data, size_t n) {
-        static const char upper[] = "PING\r\n", lower[] = "ping\r\n";
-        const char *ping = data[0] == 'P' ? upper : lower;
-        for (size_t i = 0; i < n; i++)
-                if (data[i] != (uint8_t)ping[i % 6])
-                        return MATCH_NO;
-        return n < 6 ? MATCH_MORE : MATCH_REQUEST;
-}
-
-static enum protocol_match redis_match(const uint8_t *data, size_t n) {
-        if (n == 0)
-                return MATCH_MORE;
-        if (data[0] == 'P' || data[0] == 'p')
-                return match_ping(data, n);
-        enum protocol_match m = data[0] == '*' ? match_command(data, n) : MATCH_NO;
-        return m == MATCH_NO ? match_answer(data, n) : m;
 }
 
 const struct protocol protocol_redis = {

@@ -58,6 +58,13 @@ static const struct redis_command commands[] = {   /* sorted by name */
         PLAIN("ZSCORE", 3), PLAIN("ZUNION", -3), PLAIN("ZUNIONSTORE", -4),
 };
 
+bool redis_is_name(const char *s, size_t n) {
+        for (size_t i = 0; i < n; i++)
+                if (!((s[i] >= 'A' && s[i] <= 'Z') || (i > 0 && ((s[i] >= '0' && s[i] <= '9') || s[i] == '_' || s[i] == '-' || s[i] == '.'))))
+                        return false;
+        return n > 0;
+}
+
 static int compare(const void *key, const void *row) {
         return strcmp(key, ((const struct redis_command *)row)->name);
 }

@@ -27,6 +27,8 @@ struct redis_command {
         enum redis_what what;
 };
 
+/* Whether the n characters can be a name, or an error's code: capitals, behind the first one also digits, "_", "-" and "." */
+bool redis_is_name(const char *s, size_t n);
 /* name: in upper case, ends with a NUL. NULL: not known. */
 const struct redis_command *redis_command_find(const char *name);
 static inline bool redis_command_takes(const struct redis_command *c, uint64_t args) {

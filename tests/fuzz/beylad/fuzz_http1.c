@@ -48,6 +48,12 @@ static void on_ended(void *ctx, struct exchange *x) {
                 mix(h, text ? text : "", text ? strlen(text) : 0);
                 assert(!text || strlen(text) <= EXCHANGE_FIELD_MAX);
         }
+        for (uint32_t i = 0; i < x->n_headers; i++) {
+                const char *name = x->text + x->headers[i] - 1, *value = name + strlen(name) + 1;
+                mix(h, name, strlen(name) + 1);
+                mix(h, value, strlen(value) + 1);
+        }
+        mix(h, x->parent.trace_id, sizeof(x->parent.trace_id));
         exchange_free(x);
 }
 

@@ -116,7 +116,8 @@ static uint64_t run(const uint8_t *data, size_t n, enum manner manner) {
         for (size_t at = 1; n - at >= 3;) {
                 uint8_t what = data[at];
                 size_t len = (size_t)data[at + 1] << 8 | data[at + 2];
-                struct chunk k = { .direction = what & 1, .start_ns = now, .end_ns = now + 500, .turn = last != (what & 1) || what & 8, .has_seq = true };
+                struct chunk k = { .direction = what & 1, .start_ns = now, .end_ns = now + 500, .turn = last != (what & 1) || what & 8,
+                        .has_seq = true };
                 at += 3;
                 now += 1000;
                 if (what & 4) {

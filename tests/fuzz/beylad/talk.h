@@ -2,7 +2,7 @@
 #pragma once
 /* Talk: a fuzzer's input as a conversation for a protocol, run whole and run byte by byte. The same exchanges must come out, none may be open
  * when both ends have gone, and what the first bytes are must not be taken back.
- * Input: one byte whose lowest bit is the role, then calls: a letter, two bytes of length (big-endian), and for "i" and "o" that many bytes.
+ * Input: one byte, whose bit 0 is the role and bit 1 that the connection is older than what follows; then calls: a letter, two bytes of length (big-endian), and for "i" and "o" that many bytes.
  *   i, o  received, sent      I, O  so many bytes are missing      e, E  the receiving, the sending direction ends */
 #include <stdio.h>
 
@@ -78,6 +78,7 @@ static inline char *talk_run(const struct protocol *p, const uint8_t *data, size
         t.connection = calloc(1, sizeof(*t.connection) + 4096);
         t.connection->sink = &t.sink;
         t.connection->refs = 2;
+        t.connection->whole = !(*data & 2);
         p->start(state, t.connection, &options, *data++ & 1 ? EXCHANGE_CLIENT : EXCHANGE_SERVER);
         for (; end - data >= 3; now++) {
                 uint8_t what = data[0];

@@ -244,7 +244,7 @@ static void test_status(void **state) {
                 { EXCHANGE_HTTP, EXCHANGE_CLIENT, 399, false, NULL, false, NULL },
                 { EXCHANGE_HTTP, EXCHANGE_CLIENT, 400, false, NULL, true, "400" },
                 { EXCHANGE_HTTP, EXCHANGE_CLIENT, 200, false, "connection_reset", true, "connection_reset" },
-                { EXCHANGE_HTTP, EXCHANGE_CLIENT, -1, false, "timeout", false, "timeout" },
+                { EXCHANGE_HTTP, EXCHANGE_CLIENT, -1, false, "timeout", true, "timeout" },
                 { EXCHANGE_HTTP, EXCHANGE_CLIENT, -1, false, NULL, false, NULL },
                 { EXCHANGE_RPC, EXCHANGE_SERVER, 0, false, NULL, false, NULL },
                 { EXCHANGE_RPC, EXCHANGE_SERVER, 1, false, NULL, false, NULL },
@@ -262,7 +262,7 @@ static void test_status(void **state) {
                 { EXCHANGE_RPC, EXCHANGE_CLIENT, -1, false, NULL, false, NULL },
                 { EXCHANGE_DB, EXCHANGE_CLIENT, -1, false, NULL, false, NULL },
                 { EXCHANGE_DB, EXCHANGE_CLIENT, -1, true, NULL, true, "_OTHER" },
-                { EXCHANGE_DB, EXCHANGE_CLIENT, -1, false, "timeout", false, "timeout" },
+                { EXCHANGE_DB, EXCHANGE_CLIENT, -1, false, "timeout", true, "timeout" },
         };
         (void)state;
         for (size_t i = 0; i < TEL_ARRAY_LEN(rows); i++) {

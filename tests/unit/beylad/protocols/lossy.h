@@ -49,6 +49,7 @@ static inline struct lossy_parser lossy_start(struct lossy *l, const struct prot
         *l = (struct lossy){ .sink = { l, lossy_begun, harness_asked, lossy_ended, lossy_dropped, lossy_lost } };
         made.connection->sink = &l->sink;
         made.connection->refs = 1;
+        made.connection->whole = true;
         p->start(made.state, made.connection, &options, role);
         return made;
 }

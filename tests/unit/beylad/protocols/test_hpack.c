@@ -19,7 +19,8 @@ static void on_field(void *ctx, const struct hpack_field *f) {
         h->fields++;
         assert_true(f->name_len <= HPACK_NAME_MAX && f->value_len <= HPACK_VALUE_MAX);
         h->used += (size_t)snprintf(h->text + h->used, sizeof(h->text) - h->used, "%.*s: %.*s\n", f->name ? (int)f->name_len : 1,
-                                    f->name ? (const char *)f->name : "?", f->value ? (int)f->value_len : 1, f->value ? (const char *)f->value : "?");
+                                    f->name ? (const char *)f->name : "?", f->value ? (int)f->value_len : 1,
+                                            f->value ? (const char *)f->value : "?");
         assert_true(h->used < sizeof(h->text));
 }
 
@@ -114,7 +115,8 @@ static void test_integers(void **state) {
 /* C.2: each form of a field. */
 static void test_fields(void **state) {
         (void)state;
-        static const struct block insert = { "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572", "custom-key: custom-header\n", 55, 1 };
+        static const struct block insert = { "400a 6375 7374 6f6d 2d6b 6579 0d63 7573 746f 6d2d 6865 6164 6572",
+                "custom-key: custom-header\n", 55, 1 };
         static const struct block literal = { "040c 2f73 616d 706c 652f 7061 7468", ":path: /sample/path\n", 0, 0 };
         static const struct block never = { "1008 7061 7373 776f 7264 0673 6563 7265 74", "password: secret\n", 0, 0 };
         static const struct block indexed = { "82", ":method: GET\n", 0, 0 };
@@ -170,7 +172,8 @@ static void test_answers(void **state) {
                 { "4803 3330 37c1 c0bf", ANSWER_2, 222, 4 },
                 { "be bf c0 c1", TABLE_2, 222, 4 },
                 { "88c1 611d 4d6f 6e2c 2032 3120 4f63 7420 3230 3133 2032 303a 3133 3a32 3220 474d 54c0 5a04 677a 6970 7738 666f 6f3d 4153 444a 4b48"
-                  "514b 425a 584f 5157 454f 5049 5541 5851 5745 4f49 553b 206d 6178 2d61 6765 3d33 3630 303b 2076 6572 7369 6f6e 3d31", ANSWER_3, 215, 3 },
+                  "514b 425a 584f 5157 454f 5049 5541 5851 5745 4f49 553b 206d 6178 2d61 6765 3d33 3630 303b 2076 6572 7369 6f6e 3d31",
+                  ANSWER_3, 215, 3 },
                 { "be bf c0", TABLE_3, 215, 3 },
         };
         assert_blocks(blocks, TEL_ARRAY_LEN(blocks));
@@ -335,7 +338,8 @@ static void test_name_of_evicted(void **state) {
                 { "3f15 400a 6375 7374 6f6d 2d6b 6579 0161", "custom-key: a\n", 43, 1 },       /* limit 52 */
                 { "7e 036262 62", "custom-key: bbb\n", 45, 1 },
                 { "be", "custom-key: bbb\n", 45, 1 },
-                { "40 0163 1578 7878 7878 7878 7878 7878 7878 7878 7878 7878 7878", "c: xxxxxxxxxxxxxxxxxxxxx\n", 0, 0 },     /* 54: larger than the table */
+                { "40 0163 1578 7878 7878 7878 7878 7878 7878 7878 7878 7878 7878", "c: xxxxxxxxxxxxxxxxxxxxx\n", 0, 0 },
+                    /* 54: larger than the table */
         };
         assert_blocks(blocks, TEL_ARRAY_LEN(blocks));
 }
@@ -396,7 +400,8 @@ static void test_forgotten(void **state) {
         assert_int_equal(feed_hex(&h, &heard, "be 82 40 0162 0132 be bf c0"), 0);
         assert_string_equal(heard.text, "?: ?\n:method: GET\nb: 2\nb: 2\n?: ?\n?: ?\n");
         heard.used = 0;
-        assert_int_equal(feed_hex(&h, &heard, "7f01 0133 be bf"), 0);      /* inserted under a name that is unknown (64): value 3 is known, the name is not */
+        assert_int_equal(feed_hex(&h, &heard, "7f01 0133 be bf"),
+                0);      /* inserted under a name that is unknown (64): value 3 is known, the name is not */
         assert_string_equal(heard.text, "?: 3\n?: 3\nb: 2\n");
         heard.used = 0;
         assert_int_equal(feed_hex(&h, &heard, "20 3fe11f 40 0162 0132"), 0);

@@ -72,7 +72,8 @@ static void put_frame(char *text) {
         put_payload(text + 1 + used);
         size_t n = arena_used - head - HTTP2_HEAD;
         memcpy(arena + head, (uint8_t[]){ (uint8_t)(n >> 16), (uint8_t)(n >> 8), (uint8_t)n, (uint8_t)(letter - letters), (uint8_t)flags,
-                                          (uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream }, HTTP2_HEAD);
+                                          (uint8_t)(stream >> 24), (uint8_t)(stream >> 16), (uint8_t)(stream >> 8), (uint8_t)stream },
+                                                  HTTP2_HEAD);
 }
 
 static struct call wire(int what, const char *frames) {
@@ -94,7 +95,7 @@ static struct call wire(int what, const char *frames) {
 #define GET "82 86 84 41#shop:80 "                 /* inserts :authority */
 #define GET_SAID "method=GET path=/ host=shop:80 scheme=http version=2"
 #define CALL_CART "83 86 44#/shop.Cart/Add 41#shop:80 5f#application/grpc+proto 40#te#trailers "
-#define CART_SAID "host=shop:80 service=shop.Cart rpc=Add"
+#define CART_SAID "host=shop:80 scheme=http service=shop.Cart rpc=Add"
 #define GRPC_OK "88 5f#application/grpc+proto "
 #define STATUS_0 "40#grpc-status#0 40#grpc-message#"
 #define MESSAGE "00 00000003 @abc"
@@ -146,8 +147,8 @@ static void test_grpc_status(void **state) {
         assert_server(web, "server http 200 [0,1] method=POST path=/s.S/M scheme=http version=2 request=0 response=0\n");
         const struct call path[] = { FROM(HELLO "H/5/1 83 86 44#/nomethod 5f#application/grpc; H/5/3 83 86 5f#application/grpc"),
                                      TO("H/5/1 88 40#grpc-status#12; H/5/3 88 be") };
-        assert_server(path, "server rpc 12 [0,1] service=_OTHER rpc=_OTHER request=0 response=0\n"
-                            "server rpc 12 [0,1] service=_OTHER rpc=_OTHER request=0 response=0\n");
+        assert_server(path, "server rpc 12 [0,1] scheme=http service=_OTHER rpc=_OTHER request=0 response=0\n"
+                            "server rpc 12 [0,1] scheme=http service=_OTHER rpc=_OTHER request=0 response=0\n");
 }
 
 /* Streams of messages in both directions: one exchange, from the first byte to the trailers. */
@@ -155,7 +156,8 @@ static void test_streaming(void **state) {
         (void)state;
         const struct call talk[] = {
                 FROM(HELLO "H/4/1 " CALL_CART), TO(HELLO_BACK "H/4/1 " GRPC_OK), FROM("D/0/1 " MESSAGE), TO("D/0/1 " MESSAGE "; W/0/0 00000008"),
-                FROM("D/0/1 " MESSAGE), FROM("D/1/1"), TO("D/0/1 " MESSAGE "; P/0/0 0102030405060708"), TO("D/0/1 " MESSAGE), TO("H/5/1 " STATUS_0), SHUT,
+                FROM("D/0/1 " MESSAGE), FROM("D/1/1"), TO("D/0/1 " MESSAGE "; P/0/0 0102030405060708"), TO("D/0/1 " MESSAGE),
+                TO("H/5/1 " STATUS_0), SHUT,
         };
         assert_server(talk, "server rpc 0 [0,8] " CART_SAID " request=16 response=24\n");
 }
@@ -176,7 +178,8 @@ static void test_interleaved(void **state) {
 static void test_continuation(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/1/1 82 86 84 41 07 @sho; C/0/1 @p:80 7a 06; C/4/1 @curl/8"), TO(HELLO_BACK "H/0/1 88 5f 0a @text; C/4/1 @/plain; D/1/1 @hello"),
+                FROM(HELLO "H/1/1 82 86 84 41 07 @sho; C/0/1 @p:80 7a 06; C/4/1 @curl/8"),
+                TO(HELLO_BACK "H/0/1 88 5f 0a @text; C/4/1 @/plain; D/1/1 @hello"),
                 FROM("H/1/3 82 86; C/4/3 84 bf be"), TO("H/1/3 88; C/0/3; C/4/3 be"),
         };
         assert_server(talk, "server http 200 [0,1] " GET_SAID " agent=curl/8 request=0 response=5\n"
@@ -188,7 +191,8 @@ static void test_padding(void **state) {
         (void)state;
         const struct call talk[] = {
                 FROM(HELLO "Y/0/7 00000000 10; H/2c/1 03 00000000ff " GET "*3; D/9/1 05 @data *5"),
-                TO(HELLO_BACK "H/c/1 01 88 00; D/8/1 00 @abc; D/8/1 04 *4; D/9/1 02 @d *2"), FROM("H/25/3 80000001 00 82 86 84 be"), TO("H/d/3 00 88"),
+                TO(HELLO_BACK "H/c/1 01 88 00; D/8/1 00 @abc; D/8/1 04 *4; D/9/1 02 @d *2"), FROM("H/25/3 80000001 00 82 86 84 be"),
+                TO("H/d/3 00 88"),
         };
         assert_server(talk, "server http 200 [0,1] " GET_SAID " request=4 response=4\n"
                             "server http 200 [2,3] " GET_SAID " request=0 response=0\n");
@@ -235,7 +239,8 @@ static void test_push(void **state) {
 static void test_interim(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/4/1 83 86 84 41#shop:80"), TO(HELLO_BACK "H/4/1 48#103 40#link#x"), TO("H/4/1 08#100"), FROM("D/1/1 @x"), TO("H/5/1 89"),
+                FROM(HELLO "H/4/1 83 86 84 41#shop:80"), TO(HELLO_BACK "H/4/1 48#103 40#link#x"), TO("H/4/1 08#100"), FROM("D/1/1 @x"),
+                TO("H/5/1 89"),
         };
         assert_server(talk, "server http 204 [0,4] method=POST path=/ host=shop:80 scheme=http version=2 request=1 response=0\n");
         const struct call alone[] = { FROM(HELLO "H/5/1 " GET), TO(HELLO_BACK "H/4/1 48#103"), FROM("R/0/1 00000008") };
@@ -246,7 +251,8 @@ static void test_interim(void **state) {
 static void test_early_answer(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/4/1 83 86 84 41#shop:80; D/0/1 @some; H/4/3 83 86 84 be"), TO(HELLO_BACK "H/4/1 48#413; D/1/1 @big; R/0/1 00000000"),
+                FROM(HELLO "H/4/1 83 86 84 41#shop:80; D/0/1 @some; H/4/3 83 86 84 be"),
+                TO(HELLO_BACK "H/4/1 48#413; D/1/1 @big; R/0/1 00000000"),
                 FROM("D/0/1 @more; D/1/1 @last; D/0/3 @x; H/5/3 40#sum#1"), TO("H/5/3 88"), SHUT,
         };
         assert_server(talk, "server http 413 [0,1] method=POST path=/ host=shop:80 scheme=http version=2 request=4 response=3\n"
@@ -269,7 +275,8 @@ static void test_tunnels(void **state) {
 static void test_early_end(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/1/1 82 86"), TO(HELLO_BACK "H/5/1 48#431"), FROM("C/4/1 84; H/0/3 82 86"), TO("R/0/3 00000001"), FROM("C/4/3 84 40#a#1; H/5/5 82 86 84 be"),
+                FROM(HELLO "H/1/1 82 86"), TO(HELLO_BACK "H/5/1 48#431"), FROM("C/4/1 84; H/0/3 82 86"), TO("R/0/3 00000001"),
+                FROM("C/4/3 84 40#a#1; H/5/5 82 86 84 be"),
                 TO("H/5/5 89"), SHUT,
         };
         assert_server(talk, "server http 431 [0,1] method=GET scheme=http version=2 request=0 response=0\n"
@@ -305,9 +312,9 @@ static void test_other_frames(void **state) {
 
 static void test_captures(void **state) {
         (void)state;
-#define GO "host=shop agent=t grpc-go/1.85.0 service=shop.Cart rpc="
+#define GO "host=shop scheme=http agent=t grpc-go/1.85.0 service=shop.Cart rpc="
 #define GO_HTTP " host=shop scheme=http version=2 agent=Go-http-client/2.0 "
-#define PYTHON "host=shop agent=t grpc-python/1.85.1 grpc-c/58.0.0 (linux; chttp2) service=shop.Cart rpc="
+#define PYTHON "host=shop scheme=http agent=t grpc-python/1.85.1 grpc-c/58.0.0 (linux; chttp2) service=shop.Cart rpc="
 #define NGINX " host=127.0.0.1:46385 scheme=http version=2 agent=nghttp2/1.52.0 request=0 "
 #define NODE " host=127.0.0.1:38883 scheme=http version=2 "
         assert_server(capture_go_grpc, "server rpc 0 [4,7] " GO "Add request=6 response=16 parent=0a..31\n"
@@ -336,28 +343,32 @@ static void test_captures(void **state) {
 static void test_captures_late(void **state) {
         (void)state;
         assert_talk(&protocol_http2, EXCHANGE_SERVER, capture_go_grpc + 8, TEL_ARRAY_LEN(capture_go_grpc) - 8,
-                    "server rpc [0,3] service=unknown rpc=unknown request=6 response=16 unobserved\n"
-                    "server rpc [6,7] service=shop.Cart rpc=Fail request=6 response=0 unobserved\n"
-                    "server rpc [8,9] service=shop.Cart rpc=List request=6 response=48 unobserved\n"
-                    "server rpc [10,13] service=shop.Cart rpc=Wait error=CANCEL request=6\n");
+                    "server rpc [0,3] scheme=http service=unknown rpc=unknown request=6 response=16 unobserved\n"
+                    "server rpc [6,7] scheme=http service=shop.Cart rpc=Fail request=6 response=0 unobserved\n"
+                    "server rpc [8,9] scheme=http service=shop.Cart rpc=List request=6 response=48 unobserved\n"
+                    "server rpc [10,13] scheme=http service=shop.Cart rpc=Wait error=CANCEL request=6\n");
         assert_talk(&protocol_http2, EXCHANGE_CLIENT, capture_python_grpc + 6, TEL_ARRAY_LEN(capture_python_grpc) - 6,
-                    "server rpc [0,2] service=unknown rpc=unknown request=6 response=10 unobserved\n"
-                    "server rpc [3,6] service=shop.Cart rpc=List request=6 response=12 unobserved\n"
-                    "server rpc 12 [7,8] service=shop.Cart rpc=None request=6 response=0\n");
+                    "server rpc [0,2] scheme=http service=unknown rpc=unknown request=6 response=10 unobserved\n"
+                    "server rpc [3,6] scheme=http service=shop.Cart rpc=List request=6 response=12 unobserved\n"
+                    "server rpc 12 [7,8] scheme=http service=shop.Cart rpc=None request=6 response=0\n");
 }
 
 /* ---- The end of the connection ---- */
 
-/* The server hung up first: an error. The client did: the answer, if any, is out of sight. A head that never was whole is no request. */
+/* What is open fails when no more answers can come, not when no more requests can. A head that never was whole is no request. */
 static void test_connection_ends(void **state) {
         (void)state;
         const struct call server[] = {
-                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be"), TO(HELLO_BACK "H/4/3 88; D/0/3 @par"), FROM("H/1/5 82 86 84"), END_OUT, END_IN,
+                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be; H/5/5 " CALL_CART), TO(HELLO_BACK "H/4/3 88; D/0/3 @par; H/4/5 " GRPC_OK),
+                FROM("H/1/7 82 86 84"),
+                END_IN, TO("D/0/3 @t"), END_OUT,
         };
-        assert_server(server, "server http 200 [0,2] " GET_SAID " request=0 response=3 unobserved\n"
-                              "server http [0,3] " GET_SAID " error=_OTHER request=0\n");
-        const struct call client[] = { FROM(HELLO "H/5/1 " GET), TO(HELLO_BACK), END_IN, END_OUT };
-        assert_server(client, "server http [0,1] " GET_SAID " request=0 unobserved\n");
+        assert_server(server, "server rpc [0,5] " CART_SAID " error=response_ended request=0 response=0\n"      /* in no order: there is none */
+                              "server http 200 [0,5] " GET_SAID " error=response_ended request=0 response=4\n"
+                              "server http [0,5] " GET_SAID " error=connection_reset request=0\n");
+        const struct call client[] = { TO(HELLO "H/5/1 " GET), FROM(HELLO_BACK), END_IN, TO("H/5/3 82 86 84 be"), END_OUT };
+        assert_client(client, "client http [0,2] " GET_SAID " error=connection_reset request=0\n"
+                              "client http [3,4] " GET_SAID " error=connection_reset request=0\n");
 }
 
 /* ---- Older than beylad ---- */
@@ -384,19 +395,21 @@ static void test_late(void **state) {
 /* That it is gRPC shows in a content-type that is known, in the request's first message, in the answer's type or in its status. */
 static void test_late_grpc(void **state) {
         (void)state;
-        const struct call typed[] = { FROM("H/4/7 83 86 c1 c0 5f#application/grpc; D/1/7 " MESSAGE), TO("H/4/7 88 c0; D/0/7 " MESSAGE "; H/5/7 bf be") };
-        assert_server(typed, "server rpc [0,1] service=unknown rpc=unknown request=8 response=8 unobserved\n");
+        const struct call typed[] = { FROM("H/4/7 83 86 c1 c0 5f#application/grpc; D/1/7 " MESSAGE),
+                TO("H/4/7 88 c0; D/0/7 " MESSAGE "; H/5/7 bf be") };
+        assert_server(typed, "server rpc [0,1] scheme=http service=unknown rpc=unknown request=8 response=8 unobserved\n");
         const struct call path[] = { FROM("H/4/7 83 86 04#/shop.Cart/Add c0 bf be; D/1/7 " MESSAGE), TO("H/4/7 88 c0; H/5/7 40#grpc-status#5") };
-        assert_server(path, "server rpc 5 [0,1] service=shop.Cart rpc=Add request=8 response=0\n");
+        assert_server(path, "server rpc 5 [0,1] scheme=http service=shop.Cart rpc=Add request=8 response=0\n");
         const struct call message[] = { FROM("H/4/7 " UNKNOWN_POST "; D/8/7 02 " MESSAGE " *2; D/1/7"), TO("H/4/7 88 c0; H/5/7 bf be") };
-        assert_server(message, "server rpc [0,1] service=unknown rpc=unknown request=8 response=0 unobserved\n");
+        assert_server(message, "server rpc [0,1] scheme=http service=unknown rpc=unknown request=8 response=0 unobserved\n");
         const struct call answer[] = { FROM("H/5/7 " UNKNOWN_POST), TO("H/4/7 88 5f#application/grpc; H/5/7 bf c1") };
-        assert_server(answer, "server rpc [0,1] service=unknown rpc=unknown request=0 response=0 unobserved\n");
+        assert_server(answer, "server rpc [0,1] scheme=http service=unknown rpc=unknown request=0 response=0 unobserved\n");
         const struct call status[] = { FROM("H/5/7 " UNKNOWN_POST), TO("H/4/7 88 be; H/5/7 40#grpc-status#0") };
-        assert_server(status, "server rpc 0 [0,1] service=unknown rpc=unknown request=0 response=0\n");
+        assert_server(status, "server rpc 0 [0,1] scheme=http service=unknown rpc=unknown request=0 response=0\n");
         const struct call other[] = { FROM("H/4/7 " UNKNOWN_POST "; D/1/7 00 00000004 @abc"), TO("H/4/7 88 c0; D/1/7 " MESSAGE) };
         assert_server(other, "server http 200 [0,1] method=POST " ASKED_LATE " request=8 response=8\n");
-        const struct call hidden[] = { FROM("H/4/7 " UNKNOWN_POST "; raw 000008 00 01 00000007 00"), GAP_IN(2), FROM("raw 00 00 00 03 @a"), TO("H/5/7 88") };
+        const struct call hidden[] = { FROM("H/4/7 " UNKNOWN_POST "; raw 000008 00 01 00000007 00"), GAP_IN(2), FROM("raw 00 00 00 03 @a"),
+                TO("H/5/7 88") };
         assert_server(hidden, "server http 200 [0,3] method=POST " ASKED_LATE " request=8 response=0\n");
         const struct call text[] = { FROM("H/5/7 " UNKNOWN_POST), TO("H/4/7 88 5f#text/plain; H/5/7 40#grpc-status#0") };
         assert_server(text, "server http 200 [0,1] method=POST " ASKED_LATE " request=0 response=0\n");
@@ -411,7 +424,8 @@ static void test_late_role(void **state) {
         assert_server(client, "client http 200 [1,2] method=GET path=/ " ASKED_LATE " request=0 response=0\n");
         /* A server's first bytes may come before the client's: both tables are known then. */
         const struct call whole[] = {
-                TO(HELLO_BACK), FROM(HELLO "H/5/1 " GET), TO("H/5/1 88 5f#text/x; R/0/1 00000000"), FROM("H/5/3 82 86 84 be"), TO("H/5/3 88 be"), SHUT,
+                TO(HELLO_BACK), FROM(HELLO "H/5/1 " GET), TO("H/5/1 88 5f#text/x; R/0/1 00000000"), FROM("H/5/3 82 86 84 be"),
+                TO("H/5/3 88 be"), SHUT,
         };
         assert_client(whole, "server http 200 [1,2] " GET_SAID " request=0 response=0\n"
                              "server http 200 [3,4] " GET_SAID " request=0 response=0\n");
@@ -447,7 +461,8 @@ static void test_gap_in_payload(void **state) {
 static void test_gap_in_prefix(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/4/1 " GET "; raw 00000a 00 09 00000001"), GAP_IN(9), FROM("raw 00; H/5/3 82 86 84 be; raw 000004 03 00 00000003 00"), GAP_IN(2),
+                FROM(HELLO "H/4/1 " GET "; raw 00000a 00 09 00000001"), GAP_IN(9),
+                FROM("raw 00; H/5/3 82 86 84 be; raw 000004 03 00 00000003 00"), GAP_IN(2),
                 FROM("raw 00"), TO(HELLO_BACK "H/5/1 88"), SHUT,
         };
         assert_server(talk, "server http [2,3] " GET_SAID " error=_OTHER request=0\n"
@@ -458,7 +473,8 @@ static void test_gap_in_prefix(void **state) {
 static void test_gap_in_request(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/5/1 " GET "; raw 000004 01 05 00000003 82 86"), GAP_IN(1), FROM("raw be; H/5/5 82 86 04#/x be; raw 000004 01 05 00000007"), GAP_IN(4),
+                FROM(HELLO "H/5/1 " GET "; raw 000004 01 05 00000003 82 86"), GAP_IN(1),
+                FROM("raw be; H/5/5 82 86 04#/x be; raw 000004 01 05 00000007"), GAP_IN(4),
                 FROM("H/5/9 " GET "; H/5/11 82 86 84 be; H/1/13 82 86; raw 000004 09 04 0000000d 84"), GAP_IN(3),
                 TO(HELLO_BACK "H/5/1 88; H/5/3 88; H/5/5 88; H/5/7 88; H/5/9 88; H/5/11 88; H/5/13 88"), SHUT,
         };
@@ -489,7 +505,8 @@ static void test_gap_in_answer(void **state) {
 static void test_gap_between(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/4/1 83 86 84 41#shop:80; raw 00000a 00 00 00000001 @ab"), GAP_IN(20), FROM("D/0/1 @abc"), TO(HELLO_BACK "H/4/1 88; D/0/1 @a"),
+                FROM(HELLO "H/4/1 83 86 84 41#shop:80; raw 00000a 00 00 00000001 @ab"), GAP_IN(20), FROM("D/0/1 @abc"),
+                TO(HELLO_BACK "H/4/1 88; D/0/1 @a"),
                 FROM("D/1/1 @x; H/5/5 82 86 04#/x be"), TO("D/1/1 @b; H/5/5 88"), SHUT,
         };
         assert_server(talk, "server http 200 [0,5] method=POST path=/ host=shop:80 scheme=http version=2 response=2\n"
@@ -514,15 +531,18 @@ static void test_gap_misaligned(void **state) {
 static void test_gap_found(void **state) {
         (void)state;
         static const char *const between[] = {
-                "raw @rest-of-it", "raw *40", "raw 000002", "raw 000001 00 00 000000", "raw 000004 00 01 00000001 @abc", "raw 000004 01 05 00000001 88 *3",
-                "raw 000004 01 04 00000001 ff *3", "raw 000400 00 00 00000009", "raw 000001 00 00 80000001 @x", "raw 000003 00 00 00000001 @abc 000000 07 00",
+                "raw @rest-of-it", "raw *40", "raw 000002", "raw 000001 00 00 000000", "raw 000004 00 01 00000001 @abc",
+                "raw 000004 01 05 00000001 88 *3",
+                "raw 000004 01 04 00000001 ff *3", "raw 000400 00 00 00000009", "raw 000001 00 00 80000001 @x",
+                "raw 000003 00 00 00000001 @abc 000000 07 00",
         };
         for (size_t i = 0; i < TEL_ARRAY_LEN(between); i++) {
                 char out[256];
                 arena_used = 0;
                 snprintf(out, sizeof(out), "%s; D/0/3 @ab; D/0/3 @ab; D/1/3 @c; H/4/1 88; W/0/0 00000010; D/1/1 @d", between[i]);
                 const struct call talk[] = {
-                        FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be"), TO(HELLO_BACK "H/4/3 88; raw 004000 00 00 00000003 @part"), GAP_OUT(20000), TO(out), SHUT,
+                        FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be"), TO(HELLO_BACK "H/4/3 88; raw 004000 00 00 00000003 @part"),
+                        GAP_OUT(20000), TO(out), SHUT,
                 };
                 assert_server(talk, "server http 200 [0,3] " GET_SAID " request=0\n"
                                     "server http 200 [0,3] " GET_SAID " request=0 response=1\n");
@@ -534,8 +554,10 @@ static void test_gap_found(void **state) {
 static void test_gap_of_answers(void **state) {
         (void)state;
         const struct call talk[] = {
-                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be; H/5/5 82 86 84 be; H/5/7 82 86 84 be"), TO(HELLO_BACK "H/4/1 88; D/0/1 @ab"), GAP_OUT(100),
-                FROM("H/5/9 82 86 84 be"), TO("D/1/1 @c; D/0/3 @d; H/4/7 88"), FROM("W/0/0 00000001"), TO("D/1/3 @e; D/0/7 @f"), GAP_OUT(50), FROM("W/0/0 00000001"),
+                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be; H/5/5 82 86 84 be; H/5/7 82 86 84 be"), TO(HELLO_BACK "H/4/1 88; D/0/1 @ab"),
+                GAP_OUT(100),
+                FROM("H/5/9 82 86 84 be"), TO("D/1/1 @c; D/0/3 @d; H/4/7 88"), FROM("W/0/0 00000001"), TO("D/1/3 @e; D/0/7 @f"), GAP_OUT(50),
+                FROM("W/0/0 00000001"),
                 TO("D/1/7 @g; H/5/9 8d"), SHUT,
         };
         assert_server(talk, "server http 200 [0,4] " GET_SAID " request=0\n"
@@ -544,8 +566,10 @@ static void test_gap_of_answers(void **state) {
                             "server http 200 [0,9] " GET_SAID " request=0\n"
                             "server http 404 [3,9] " GET_SAID " request=0 response=0\n");
         const struct call alive[] = {
-                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be; H/5/5 82 86 84 be"), TO(HELLO_BACK "H/4/1 88; H/4/3 88"), GAP_OUT(100), FROM("W/0/0 00000001"),
-                TO("D/0/1 @x; H/5/5 8d; X/0/0"), GAP_OUT(100), FROM("W/0/0 00000001"), TO("H/1/1 be; X/0/0"), FROM("W/0/0 00000001"), TO("D/1/1 @x"), SHUT,
+                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be; H/5/5 82 86 84 be"), TO(HELLO_BACK "H/4/1 88; H/4/3 88"), GAP_OUT(100),
+                FROM("W/0/0 00000001"),
+                TO("D/0/1 @x; H/5/5 8d; X/0/0"), GAP_OUT(100), FROM("W/0/0 00000001"), TO("H/1/1 be; X/0/0"), FROM("W/0/0 00000001"),
+                TO("D/1/1 @x"), SHUT,
         };
         assert_server(alive, "server http 404 [0,4] " GET_SAID " request=0 response=0\n"
                              "lost 1\n"
@@ -569,8 +593,10 @@ static void test_gap_first(void **state) {
 static void test_broken_rules(void **state) {
         (void)state;
         static const char *const bad[] = {
-                "D/8/1 06 @short", "D/8/1", "H/8/3 05 82 84", "H/20/3 00000000", "D/0/0 @x", "H/5/0 82", "C/4/3 82", "H/1/0 82", "R/0/0 00000008", "R/0/3 000000",
-                "S/0/1", "S/0/0 00", "S/1/0 000300000064", "P/0/0 00", "P/0/1 *8", "G/0/0 00000000", "G/0/1 *8", "W/0/0 000000", "Y/0/3 00", "Y/0/0 *5",
+                "D/8/1 06 @short", "D/8/1", "H/8/3 05 82 84", "H/20/3 00000000", "D/0/0 @x", "H/5/0 82", "C/4/3 82", "H/1/0 82",
+                "R/0/0 00000008", "R/0/3 000000",
+                "S/0/1", "S/0/0 00", "S/1/0 000300000064", "P/0/0 00", "P/0/1 *8", "G/0/0 00000000", "G/0/1 *8", "W/0/0 000000", "Y/0/3 00",
+                "Y/0/0 *5",
                 "U/4/1 00", "H/1/1; D/0/1 @x", "H/1/1; C/4/5", "H/1/1; P/0/0 *8", "H/1/1; X/0/0",
         };
         for (size_t i = 0; i < TEL_ARRAY_LEN(bad); i++) {
@@ -605,7 +631,8 @@ static void test_broken_block(void **state) {
 static void test_not_http2(void **state) {
         (void)state;
         static const char *const bad[] = {
-                "raw @PRI-*-HTTP/3", "raw @GET", "raw 000000 01 05 00000001", "D/9/1 @x", "H/5/1 80", "H/4/1; C/0/1", "X/0/0", "W/0/0 00000001; raw @+OK",
+                "raw @PRI-*-HTTP/3", "raw @GET", "raw 000000 01 05 00000001", "D/9/1 @x", "H/5/1 80", "H/4/1; C/0/1", "X/0/0",
+                "W/0/0 00000001; raw @+OK",
                 "S/0/0; S/0/0 00", "raw 000000 04 00 80000000",
         };
         for (size_t i = 0; i < TEL_ARRAY_LEN(bad); i++) {
@@ -635,20 +662,28 @@ static enum protocol_match match(const char *frames) {
 static void test_match(void **state) {
         (void)state;
         static const char *const requests[] = {
-                "PRI", HELLO, "H/5/1 82", "H/25/9 00000000ff 82 86", "H/2d/9 03 00000000ff 83 86 *3", "H/4/7 83 86 c1 c0 bf be", "H/5/7 41#shop", "H/5/7 44#/",
-                "H/5/7 04#/", "H/5/7 87", "H/5/7 be", "H/5/7 fe", "H/5/7 3fe11f 82", "H/5/7 40#:path#/", "H/5/7 00 85 b9 58",  "W/0/0 00000010; H/5/7 82", "P/1/0 *8; H/5/7 82",
-                "W/0/0 00000010; P/0/0 *8; H/4/7 82", "W/0/0 00000010; W/0/3 00000010; D/0/3 @x", "R/0/5 00000008; H/4/7 82", "D/0/5 " MESSAGE, "D/1/5 01 00000000",
+                "PRI", HELLO, "H/5/1 82", "H/25/9 00000000ff 82 86", "H/2d/9 03 00000000ff 83 86 *3", "H/4/7 83 86 c1 c0 bf be",
+                "H/5/7 41#shop", "H/5/7 44#/",
+                "H/5/7 04#/", "H/5/7 87", "H/5/7 be", "H/5/7 fe", "H/5/7 3fe11f 82", "H/5/7 40#:path#/", "H/5/7 00 85 b9 58",
+                 "W/0/0 00000010; H/5/7 82", "P/1/0 *8; H/5/7 82",
+                "W/0/0 00000010; P/0/0 *8; H/4/7 82", "W/0/0 00000010; W/0/3 00000010; D/0/3 @x", "R/0/5 00000008; H/4/7 82",
+                "D/0/5 " MESSAGE, "D/1/5 01 00000000",
                 "S/1/0; H/5/1 82", "W/0/0 00000010; D/0/5 00 00000009 @123456789",
         };
         static const char *const answers[] = { "S/0/0 000300000064", "S/0/0", "H/4/1 88", "H/5/1 48#302", "H/4/7 0e#302", "P/0/0 *8; H/4/7 8d" };
         static const char *const nothing[] = {
                 "raw @GET", "raw @*1", "raw @+OK", "raw @PRIVMSG", "raw 16030100", "raw 170303000000000000", "raw 00000054 00030000 @user",
-                "raw 00000008 04d2162f", "raw 00000010 04d2162e *8", "raw 52 00000008 00000000", "raw 4a0000000a @8.0.33", "raw 0000002a 0012 0003 00000001 0007",
-                "raw *32", "raw ffffffffffffffffff", "H/5/2 82", "H/5/0 82", "H/5/1", "H/7/1 82", "D/0/5 @hello", "D/0/5 00 00000004 @abc", "C/4/1 82", "U/4/1 00000002 82",
-                "G/0/0 *8", "Y/0/1 *5", "W/0/0 000010", "W/1/0 00000010", "P/0/1 *8", "S/0/1", "S/1/0 000300000064", "X/0/0", "H/5/1 80", "H/5/1 8f", "H/5/1 40#te#x",
-                "H/5/1 0f00", "H/5/7 10#te#x", "H/5/1 50#gzip", "raw 004001 01 05 00000001 82", "raw 000001 01 05 80000001 82", "W/0/0 00000010; H/5/2 82", "D/8/5 00 " MESSAGE,
+                "raw 00000008 04d2162f", "raw 00000010 04d2162e *8", "raw 52 00000008 00000000", "raw 4a0000000a @8.0.33",
+                "raw 0000002a 0012 0003 00000001 0007",
+                "raw *32", "raw ffffffffffffffffff", "H/5/2 82", "H/5/0 82", "H/5/1", "H/7/1 82", "D/0/5 @hello", "D/0/5 00 00000004 @abc",
+                "C/4/1 82", "U/4/1 00000002 82",
+                "G/0/0 *8", "Y/0/1 *5", "W/0/0 000010", "W/1/0 00000010", "P/0/1 *8", "S/0/1", "S/1/0 000300000064", "X/0/0", "H/5/1 80",
+                "H/5/1 8f", "H/5/1 40#te#x",
+                "H/5/1 0f00", "H/5/7 10#te#x", "H/5/1 50#gzip", "raw 004001 01 05 00000001 82", "raw 000001 01 05 80000001 82",
+                "W/0/0 00000010; H/5/2 82", "D/8/5 00 " MESSAGE,
         };
-        static const char *const more[] = { "raw @PRI", "raw 00", "raw 0000", "raw 000004 08 00 00000000 0000", "S/1/0", "W/0/0 00000010", "raw 000009 01 05 00000001" };
+        static const char *const more[] = { "raw @PRI", "raw 00", "raw 0000", "raw 000004 08 00 00000000 0000", "S/1/0", "W/0/0 00000010",
+                "raw 000009 01 05 00000001" };
         for (size_t i = 0; i < TEL_ARRAY_LEN(requests); i++)
                 if (match(requests[i]) != MATCH_REQUEST)
                         fail_msg("no request: %s", requests[i]);

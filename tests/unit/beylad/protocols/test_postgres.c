@@ -1,5 +1,5 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "harness.h"
+#include "captured.h"
 #include "lossy.h"
 
 #include "beylad/protocols/postgres_statements.h"
@@ -144,6 +144,19 @@ static void test_extended(void **state) {
         TALK(SERVES, talk,
              "server db [2,3] operation=SELECT collection=a\nserver db [4,6] operation=UPDATE collection=b\nserver db [8,9] operation=SELECT collection=a\n"
              "server db [12,13] db_status=26000 failed\nserver db [14,15] operation=INSERT\n");
+}
+
+/* Names as long as one likes: the server, and we, tell them apart by their first 63 bytes. What is longer than we keep is not taken for another. */
+static void test_long_names(void **state) {
+        (void)state;
+#define TEN "0123456789"
+#define SIXTY TEN TEN TEN TEN TEN TEN
+        struct call talk[] = {
+                ASK(PARSE(SIXTY SIXTY SIXTY, "SELECT 1"), BIND("", SIXTY SIXTY SIXTY), EXECUTE(""), SYNC), ANSWER(PARSED, BOUND, COMPLETE("SELECT 1"), READY),
+                ASK(BIND("", SIXTY "abcdef"), EXECUTE(""), SYNC), ANSWER(BOUND, COMPLETE("INSERT 0 1"), READY),
+                ASK(BIND(SIXTY SIXTY SIXTY, ""), EXECUTE(SIXTY SIXTY SIXTY), SYNC), ANSWER(BOUND, COMPLETE("UPDATE 1"), READY), SHUT,
+        };
+        TALK(SERVES, talk, "server db [0,1] operation=SELECT\nserver db [2,3] operation=INSERT\nserver db [4,5] operation=UPDATE\n");
 }
 
 /* A portal read in parts: each Execute is an exchange; two portals are told apart. */
@@ -343,7 +356,7 @@ static void test_any_call_lost(void **state) {
         assert_any_call_lost(&protocol_postgres, calls, TEL_ARRAY_LEN(calls), 7);
 }
 
-/* ReadyForQuery shows before the call that asked for it returned. */
+/* ReadyForQuery shows before the query that it answers. */
 static void test_answer_before_query(void **state) {
         (void)state;
         struct lossy l;
@@ -353,7 +366,7 @@ static void test_answer_before_query(void **state) {
         for (uint64_t i = 1; i < 12; i++) {
                 bool early = i % 3 == 0;
                 struct call *a = &asks[i / 3 % 2], *b = &answers[i / 3 % 2];
-                struct chunk ask = { .direction = DIRECTION_OUT, .data = (const uint8_t *)a->bytes, .n = a->n, .start_ns = 1000 * i, .end_ns = 1000 * i + (early ? 500 : 100) };
+                struct chunk ask = { .direction = DIRECTION_OUT, .data = (const uint8_t *)a->bytes, .n = a->n, .start_ns = 1000 * i + (early ? 500 : 100), .end_ns = 1000 * i + (early ? 500 : 100) };
                 struct chunk answer = { .direction = DIRECTION_IN, .data = (const uint8_t *)b->bytes, .n = b->n, .start_ns = 1000 * i + 200, .end_ns = 1000 * i + 300 };
                 protocol_postgres.data(made.state, early ? &answer : &ask);
                 protocol_postgres.data(made.state, early ? &ask : &answer);
@@ -468,6 +481,22 @@ static void test_match(void **state) {
                 }
 }
 
+/* What real clients said: as many statements as the server logged. */
+static void test_captured(void **state) {
+        (void)state;
+        static const struct captured_count psql[] = {
+                { "", 15 }, { "SELECT", 5 }, { "CREATE", 1 }, { "INSERT", 2 }, { "UPDATE", 1 }, { "DELETE", 1 }, { "COPY", 2 }, { "BEGIN", 1 }, { "ROLLBACK", 1 },
+                { "DROP", 1 }, { "failed", 2 }, { NULL, 0 },
+        };
+        assert_captured(&protocol_postgres, "postgres/psql.talk", psql);
+        static const struct captured_count pgbench[] = { { "", 16 }, { "SELECT", 4 }, { "UPDATE", 6 }, { "INSERT", 2 }, { "BEGIN", 2 }, { "END", 2 }, { "failed", 0 }, { NULL, 0 } };
+        assert_captured(&protocol_postgres, "postgres/pgbench.talk", pgbench);
+        static const struct captured_count pipeline[] = { { "", 9 }, { "SELECT", 6 }, { "UPDATE", 3 }, { "failed", 0 }, { NULL, 0 } };
+        assert_captured(&protocol_postgres, "postgres/pipeline.talk", pipeline);
+        static const struct captured_count pgx[] = { { "", 9 }, { "CREATE", 1 }, { "INSERT", 4 }, { "SELECT", 2 }, { "COPY", 1 }, { "DROP", 1 }, { "failed", 2 }, { NULL, 0 } };
+        assert_captured(&protocol_postgres, "postgres/pgx.talk", pgx);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test_setup(test_session, reset),
@@ -475,6 +504,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_simple, reset),
                 cmocka_unit_test_setup(test_text, reset),
                 cmocka_unit_test_setup(test_extended, reset),
+                cmocka_unit_test_setup(test_long_names, reset),
                 cmocka_unit_test_setup(test_portals, reset),
                 cmocka_unit_test_setup(test_pipeline, reset),
                 cmocka_unit_test_setup(test_parse_alone, reset),
@@ -491,6 +521,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_bound, reset),
                 cmocka_unit_test(test_statements),
                 cmocka_unit_test_setup(test_match, reset),
+                cmocka_unit_test(test_captured),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

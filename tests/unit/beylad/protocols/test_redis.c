@@ -1,6 +1,8 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include "harness.h"
+#include "captured.h"
 #include "lossy.h"
+
+#include "beylad/protocols/outstanding.h"
 
 #define TALK(role, talk, expected) assert_talk(&protocol_redis, role, talk, TEL_ARRAY_LEN(talk), expected)
 #define SERVES EXCHANGE_SERVER
@@ -243,8 +245,12 @@ static void test_ends(void **state) {
         TALK(SERVES, partial, "server db [0,1] operation=PING\n");
         static const struct call refused[] = { IN("*1000000000\r\n$3\r\nGET\r\n"), OUT("-ERR Protocol error: invalid multibulk length\r\n"), SHUT };
         TALK(SERVES, refused, "server db [0,1] operation=GET db_status=ERR failed\n");
+        static const struct call missing[] = { IN(GET_A), GAP_OUT(1), END_OUT, END_IN };       /* it may have been answered */
+        TALK(SERVES, missing, "server db [0,1] operation=GET unobserved\n");
+        static const struct call skipped[] = { IN(GET_A), OUT("$9\r\n"), GAP_OUT(11), IN(GET_A), END_OUT, END_IN };      /* nothing was missed here */
+        TALK(SERVES, skipped, "server db [0,2] operation=GET\nserver db [3,4] operation=GET error=_OTHER failed\n");
         static const struct call called_late[] = { OUT(PING), IN("+PONG\r\n"), END_IN, OUT(PING), END_OUT };
-        TALK(CALLS, called_late, "client db [0,1] operation=PING\nclient db [3,4] operation=PING error=_OTHER failed\n");
+        TALK(CALLS, called_late, "client db [0,1] operation=PING\nclient db [3,3] operation=PING error=_OTHER failed\n");
 }
 
 /* Joined in the middle: answers to what was not seen are passed over and not counted; so are messages. */
@@ -366,7 +372,8 @@ static void test_pipeline_call_lost(void **state) {
         }
 }
 
-/* A thread that reads may be quicker than the one that writes: the answer shows before the call that sent the command returned. */
+/* A thread that reads may be quicker than the one that writes: the answer shows before its command does. The next ones are not put off by that;
+ * when it goes on and on, it was something else. */
 static void test_answer_before_command(void **state) {
         (void)state;
         struct lossy l;
@@ -374,15 +381,24 @@ static void test_answer_before_command(void **state) {
         struct chunk ask = { .direction = DIRECTION_OUT, .data = (const uint8_t *)PING, .n = sizeof(PING) - 1 };
         struct chunk answer = { .direction = DIRECTION_IN, .data = (const uint8_t *)"+PONG\r\n", .n = 7 };
         for (uint64_t i = 1; i < 10; i++) {
-                bool early = i % 2 == 0;
-                ask.start_ns = 1000 * i;
-                ask.end_ns = 1000 * i + (early ? 500 : 100);
-                answer.start_ns = 1000 * i + 200;
-                answer.end_ns = 1000 * i + 300;
+                bool early = i % 3 == 0;
+                ask.start_ns = ask.end_ns = 1000 * i + (early ? 500 : 100);
+                answer.start_ns = answer.end_ns = 1000 * i + 300;
                 protocol_redis.data(made.state, early ? &answer : &ask);
                 protocol_redis.data(made.state, early ? &ask : &answer);
                 assert_int_equal(l.spans, i);
+                assert_int_equal(l.end_ns - l.start_ns, early ? 0 : 200);
         }
+        protocol_redis.data(made.state, &answer);
+        for (int i = 1; i < OUTSTANDING_EARLY_MAX; i++) {
+                protocol_redis.data(made.state, &ask);
+                assert_int_equal(l.open, 0);
+                protocol_redis.data(made.state, &answer);
+        }
+        protocol_redis.data(made.state, &ask);
+        assert_int_equal(l.open, 1);
+        protocol_redis.data(made.state, &answer);
+        assert_int_equal(l.open, 0);
         lossy_finish(&l, &protocol_redis, made);
 }
 
@@ -451,6 +467,18 @@ static void test_match(void **state) {
                 }
 }
 
+/* What real clients said: as many commands as the server counted. */
+static void test_captured(void **state) {
+        (void)state;
+        static const struct captured_count benchmark[] = { { "", 98 }, { "SET", 32 }, { "GET", 32 }, { "INCR", 32 }, { "CONFIG GET", 2 }, { "failed", 0 }, { NULL, 0 } };
+        assert_captured(&protocol_redis, "redis/benchmark.talk", benchmark);
+        static const struct captured_count cli[] = {
+                { "", 20 }, { "SET", 2 }, { "GET", 3 }, { "INCR", 1 }, { "SELECT", 2 }, { "HELLO", 2 }, { "EVAL", 1 }, { "HGETALL", 1 }, { "CLIENT GETNAME", 1 },
+                { "EXEC", 1 }, { "failed", 1 }, { NULL, 0 },
+        };
+        assert_captured(&protocol_redis, "redis/cli.talk", cli);
+}
+
 int main(void) {
         static const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_single),
@@ -476,6 +504,7 @@ int main(void) {
                 cmocka_unit_test(test_answer_before_command),
                 cmocka_unit_test(test_bound),
                 cmocka_unit_test(test_match),
+                cmocka_unit_test(test_captured),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
