@@ -181,6 +181,7 @@ void connections_open(struct connections *t, struct process *process, const stru
         e->c.netns = o->netns;
         e->c.peer = o->peer;
         e->c.whole = o->head.flags & PROBE_WHOLE;
+        e->c.passive = o->head.flags & PROBE_PASSIVE;
 }
 
 /* ---- parsing ---- */
@@ -314,10 +315,11 @@ static void detect(struct entry *e, const struct chunk *k) {
         }
 }
 
-static void gap(struct entry *e, struct chunk *k, uint64_t bytes) {
+static void gap(struct entry *e, const struct chunk *k, bool turn, uint64_t bytes) {
         struct chunk at = *k;
         at.data = NULL;
         at.n = 0;
+        at.turn = turn;                            /* what is missing opened one */
         e->held.n = 0;
         if (e->state) {
                 e->c.protocol->gap(e->state, &at, bytes);
@@ -361,10 +363,11 @@ static uint64_t missing_before(const struct stream *s, const struct probe_data *
         return received && d->head.flags & PROBE_SEQ && d->offset == s->next && unseen < 1u << 30 ? unseen : 0;
 }
 
-/* Turns of d's direction that opened since its latest event, d's own left out. The kernel side counts turns to receive: before each but the
- * first lies one to send, and the first to send may come before all. */
-static uint32_t turns_before(const struct stream *s, const struct probe_data *d) {
-        uint32_t before = s->begun ? s->turn : d->head.flags & PROBE_OUT ? UINT32_MAX : 0, opens = !!(d->head.flags & PROBE_TURN);
+/* Turns of d's direction that opened since its latest event, d's own left out. The kernel side counts turns to receive: between each two
+ * lies one to send, and where the program asks one comes before all. */
+static uint32_t turns_before(const struct entry *e, const struct stream *s, const struct probe_data *d) {
+        bool asks = d->head.flags & PROBE_OUT && !e->c.passive;
+        uint32_t before = s->begun ? s->turn : asks ? UINT32_MAX : 0, opens = !!(d->head.flags & PROBE_TURN);
         uint32_t lost = d->turn - before - opens;
         return lost < 1u << 31 ? lost : 0;
 }
@@ -393,18 +396,20 @@ void connections_data(struct connections *t, struct process *process, const stru
         /* The kernel side may have seen a turn whose other half never came. */
         k.turn = e->last_direction != (int)way || d->head.flags & PROBE_TURN;
         uint64_t missing = missing_before(s, d);
-        k.turns_lost = turns_before(s, d);
+        k.turns_lost = turns_before(e, s, d);
         s->turn = d->turn;
         if (missing > 0) {
+                k.turn = d->head.flags & PROBE_TURN;       /* behind a gap the kernel side alone knows */
                 t->stats.gaps++;
                 t->stats.gap_bytes += missing;
                 s->next = d->offset;               /* for skip: how far the parser is */
-                gap(e, &k, missing);
+                gap(e, &k, k.turns_lost > 0, missing);
         }
         s->begun = true;
         s->next = d->offset + d->captured;
         s->next_seq = d->seq + d->bytes;
-        k.turns_lost = 0;
+        /* Nothing of the call that opened a turn could be read: the kernel side counted it, too. */
+        k.turns_lost = d->captured == 0 && d->head.flags & PROBE_TURN && d->head.flags & PROBE_UNREADABLE;
         e->last_direction = (int)way;
         e->c.last_ns = k.end_ns;
         if (k.n > 0) {
@@ -417,7 +422,7 @@ void connections_data(struct connections *t, struct process *process, const stru
         s->next = d->offset + d->bytes;
         if (d->bytes > d->captured && !e->ignored) {
                 k.seq += d->captured;
-                gap(e, &k, d->bytes - d->captured);
+                gap(e, &k, k.turn, d->bytes - d->captured);
         }
 }
 
@@ -446,8 +451,10 @@ void connections_sweep(struct connections *t, uint64_t now_ns, uint64_t idle_ns)
                 next = e->newer;
                 /* The end of a TCP connection is told, and its addresses are told once. */
                 bool told = e->c.family == AF_INET || e->c.family == AF_INET6;
-                if (e->c.open_exchanges == 0 && (!told || e->c.last_ns + 12 * idle_ns < now_ns))
-                        forget(t, e);
+                if (told && e->c.last_ns + 12 * idle_ns >= now_ns)
+                        continue;
+                e->c.abandoned = true;             /* an answer that ended with the connection ended with its last byte, as far as we know */
+                finish(t, e, e->c.last_ns);
         }
 }
 

@@ -28,8 +28,9 @@ struct connection {
         const struct protocol *protocol;           /* NULL: not told apart yet, or ignored */
         uint64_t last_ns;                          /* end of the last call that moved bytes */
         uint32_t open_exchanges;
+        bool passive;                              /* the program accepted it */
         bool whole;                                /* seen from its first byte */
-        bool abandoned;                            /* forgotten while it lives, for want of room */
+        bool abandoned;                            /* forgotten while it lives, for want of room or of any sign of life */
         bool served;                               /* it carried a request to this program before */
         unsigned refs;                             /* the table's, and one for each exchange */
 };
@@ -60,7 +61,7 @@ void connections_open(struct connections *t, struct process *process, const stru
 void connections_shut(struct connections *t, const struct probe_shut *e);
 /* All connections of a process that ended or is no longer observed. */
 void connections_drop_process(struct connections *t, const struct process *process, uint64_t now_ns);
-/* Connections quiet for idle_ns (TCP: twelve times that) without an open exchange are forgotten; at most a bounded number each time. */
+/* Connections quiet for idle_ns (TCP: twelve times that) are forgotten, what is open on them ends unobserved; at most a bounded number each time. */
 void connections_sweep(struct connections *t, uint64_t now_ns, uint64_t idle_ns);
 struct connection *connections_find(struct connections *t, uint64_t id);
 void connections_get_stats(const struct connections *t, struct connections_stats *ret);

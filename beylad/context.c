@@ -27,6 +27,7 @@ struct context {
         uint64_t worker;                           /* goid, or tid: who serves it */
         bool by_goroutine;
         bool first;                                /* first request that this goroutine served, as far as we saw */
+        bool shared;                               /* another was open on the thread meanwhile: a call out may be its late work */
         bool in_workers, in_ends;
         struct context *next_worker, *next_end;    /* in their buckets */
         uint64_t end_key;                          /* of the connection's two ends and the request's first byte */
@@ -214,8 +215,15 @@ static void find_parent_by_goroutine(struct contexts *t, struct context *c, cons
         set_parent(t, c, found, n, n == 1 && found[0]->first);
 }
 
-static void find_parent(struct contexts *t, struct context *c, const struct chunk *at) {
+/* A thread that served several at once may call out for one that is answered already, so that only one that had the thread to itself is
+ * certain to be the one. */
+static void find_parent_by_thread(struct contexts *t, struct context *c, const struct chunk *at) {
         struct context *found[CONTEXT_LINKS_MAX];
+        size_t n = open_on(t, c->tgid, at->tid, false, at->end_ns, found, TEL_ARRAY_LEN(found));
+        set_parent(t, c, found, n, n == 1 && !found[0]->shared);
+}
+
+static void find_parent(struct contexts *t, struct context *c, const struct chunk *at) {
         struct caller *caller = &t->callers[mix(c->exchange->connection->id) & (CALLERS_MAX - 1)];
         struct probe_task task = { at->work, at->work_parent };
         if (caller->connection == c->exchange->connection->id && caller->connection != 0) {
@@ -225,7 +233,7 @@ static void find_parent(struct contexts *t, struct context *c, const struct chun
         if (task.work)
                 find_parent_by_goroutine(t, c, &task, at->end_ns);
         else
-                set_parent(t, c, found, open_on(t, c->tgid, at->tid, false, at->end_ns, found, TEL_ARRAY_LEN(found)), true);
+                find_parent_by_thread(t, c, at);
 }
 
 /* ---- the sink ---- */
@@ -261,6 +269,9 @@ static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
         c->first = x->connection->whole && !x->connection->served;
         x->connection->served = true;
         struct context **bucket = worker_bucket(t, c->tgid, c->worker);
+        for (struct context *o = *bucket; o; o = o->next_worker)
+                if (is_worker(o, c->tgid, c->worker, c->by_goroutine))
+                        o->shared = c->shared = true;
         c->next_worker = *bucket;
         *bucket = c;
         c->in_workers = true;

@@ -27,7 +27,7 @@
 
 #define TICK_MS 50                                 /* between two looks at the ring while it is busy: CONTEXT_HOLD_NS counts on it */
 #define QUIET_TICKS 20                             /* looks that found nothing before the next event has to wake us */
-#define DRAIN_ROUNDS 64                            /* PROBES_TURN_MAX each: then the loop sees to the others */
+#define DRAIN_ROUNDS 256                           /* PROBES_TURN_MAX each: then the loop sees to the others */
 #define STOP_FLUSH_MS 5000
 
 struct daemon {
@@ -105,7 +105,8 @@ static void on_event(void *ctx, const struct probe_head *e) {
                 d->discover_due_ns = 0;
                 return;
         }
-        struct process *p = discover_find(d->discover, e->tgid, e->time_ns);
+        /* The end of a connection is told by whoever runs at the moment. */
+        struct process *p = e->kind == PROBE_SHUT ? NULL : discover_find(d->discover, e->tgid, e->time_ns);
         if (d->recording)
                 recording_event(d->recording, e);
         tracer_event(d->tracer, p, e);
@@ -189,12 +190,8 @@ static void apply_step(struct daemon *d, enum budget_step before) {
         enum budget_step step = d->budget.step;
         probes_capture_max(d->probes, step >= BUDGET_HEADS ? BUDGET_HEAD_BYTES : PROBE_CALL_MAX);
         tracer_set_traces(d->tracer, step < BUDGET_METRICS);
-        if (step == BUDGET_DETACHED) {
-                discover_free(d->discover);
-                d->discover = discover_new(&(struct discover_options){ .probes = d->probes, .tls = d->tls, .go = d->go, .process = &d->process,
-                                                                       .found = on_found, .ended = on_process_ended, .ctx = d });
-        } else if (before == BUDGET_DETACHED)
-                discover_select(d->discover, d->selection, clock_boot_ns());
+        if (step == BUDGET_DETACHED || before == BUDGET_DETACHED)
+                discover_pause(d->discover, step == BUDGET_DETACHED, clock_boot_ns());
         be_busy(d);
 }
 
@@ -228,6 +225,7 @@ static void on_slow(uv_timer_t *timer) {
         uint64_t now_ns = clock_boot_ns();
         d->real_offset_ns = clock_real_offset_ns();
         step_budget(d, now_ns);
+        discover_check(d->discover, now_ns);
         code_library_close();
         if (d->discover_due_ns <= now_ns)
                 be_busy(d);
@@ -280,7 +278,7 @@ static void on_warning(void *ctx, const char *name, const char *why) {
 }
 
 static int make_tracer(struct daemon *d, const struct settings *s, struct tracer **ret, char *reterr) {
-        return tracer_new(&(struct tracer_options){ .settings = s, .print_to = s->printer == PRINTER_DISABLED ? NULL : stdout, .request = on_request,
+        return tracer_new(&(struct tracer_options){ .settings = s, .print_to = stdout, .request = on_request,
                                                     .verdict = on_verdict, .gone = on_gone, .tls_wanted = on_tls_wanted, .ctx = d }, ret, reterr);
 }
 
@@ -300,12 +298,13 @@ static bool needs_restart(const struct settings *a, const struct settings *b) {
                strcmp(a->listen.control, b->listen.control) != 0 || strcmp(a->proc, b->proc) != 0;
 }
 
-/* What is observed changes; connections and open requests of processes that stay observed end uncounted with the old tracer, metrics begin anew. */
+static void start_metrics(struct daemon *d);
+
+/* Connections, open requests and totals stay; what is not wanted any more is left, what is wanted now is found. */
 static int reload(void *ctx, char *reterr) {
         struct daemon *d = ctx;
         struct settings s, old = d->settings;
         struct selection *selection = NULL;
-        struct tracer *tracer = NULL;
         int r = arguments_load(d->arguments, environ, on_warning, NULL, &s, reterr);
         if (r == 0)
                 r = selection_new(&s, &selection);
@@ -314,8 +313,9 @@ static int reload(void *ctx, char *reterr) {
                 return r;
         }
         drain(d);
+        tracer_metrics(d->tracer, clock_boot_ns(), d->real_offset_ns);
         adopt(d, &s);
-        r = make_tracer(d, &d->settings, &tracer, reterr);
+        r = tracer_configure(d->tracer, &d->settings, reterr);
         if (r < 0) {
                 adopt(d, &old);
                 selection_free(selection);
@@ -323,16 +323,14 @@ static int reload(void *ctx, char *reterr) {
                 stats.reload_failures++;
                 return r;
         }
-        tracer_release(d->tracer, UINT64_MAX, d->real_offset_ns);
-        tracer_metrics(d->tracer, clock_boot_ns(), d->real_offset_ns);
-        tracer_free(d->tracer);
-        d->tracer = tracer;
+        tracer_set_traces(d->tracer, d->budget.step < BUDGET_METRICS);
         if (needs_restart(&old, &d->settings))
                 tel_log(TEL_LOG_WARN, "collector, otlp_endpoint, listen and proc change with a restart only");
         discover_select(d->discover, selection, clock_boot_ns());
         selection_free(d->selection);
         d->selection = selection;
         settings_done(&old);
+        start_metrics(d);
         tel_log_set_level(d->arguments->log_level < 0 ? (enum tel_log_level)d->settings.log_level : (enum tel_log_level)d->arguments->log_level);
         stats.reloads++;
         be_busy(d);
@@ -416,6 +414,18 @@ static int build(struct daemon *d, char *reterr) {
         return d->discover ? open_control(d, reterr) : -ENOMEM;
 }
 
+/* What the settings of metrics and budget start; again after a reload. */
+static void start_metrics(struct daemon *d) {
+        uint64_t interval_ms = d->settings.metrics.interval_ns / TEL_NS_PER_MS;
+        uv_timer_start(&d->metrics, on_metrics, interval_ms, interval_ms);
+        if (d->budget.probe_percent > 0 && d->stats_fd < 0)
+                d->stats_fd = probes_measure();
+        else if (d->budget.probe_percent == 0 && d->stats_fd >= 0) {
+                close(d->stats_fd);
+                d->stats_fd = -1;
+        }
+}
+
 static void start_handles(struct daemon *d) {
         uv_timer_t *timers[] = { &d->tick, &d->metrics, &d->slow };
         uv_signal_t *signals[] = { &d->term, &d->interrupt, &d->hangup };
@@ -429,8 +439,7 @@ static void start_handles(struct daemon *d) {
                 signals[i]->data = d;
                 uv_signal_start(signals[i], i < 2 ? on_stop : on_hangup, numbers[i]);
         }
-        uint64_t interval_ms = d->settings.metrics.interval_ns / TEL_NS_PER_MS;
-        uv_timer_start(&d->metrics, on_metrics, interval_ms, interval_ms);
+        start_metrics(d);
         uv_timer_start(&d->slow, on_slow, CLOCK_SAMPLE_NS / TEL_NS_PER_MS, CLOCK_SAMPLE_NS / TEL_NS_PER_MS);
         uv_poll_init(&d->loop, &d->ring, probes_fd(d->probes));
         d->ring.data = d;
@@ -441,8 +450,6 @@ static void start_handles(struct daemon *d) {
                 d->jump.data = d;
                 uv_poll_start(&d->jump, UV_READABLE, on_jump);
         }
-        if (d->budget.probe_percent > 0)
-                d->stats_fd = probes_measure();
 }
 
 static void on_walk(uv_handle_t *handle, void *arg) {

@@ -3,6 +3,7 @@
 
 #include <dirent.h>
 #include <stdio.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "beylad/stats.h"
@@ -19,6 +20,8 @@ struct observed {
         struct process *process;                   /* NULL: a fork nobody has heard of yet, or one that cannot be read */
         struct process *parent;                    /* of a fork: whose identity it has if it is gone before it could be read */
         uint32_t port;                             /* it was selected by; 0: by its executable */
+        dev_t device;                              /* of its executable, with inode: another one is another program */
+        ino_t inode;
         struct probe_target target;
         bool warned;                               /* of its failure */
         uint64_t due_ns, wait_ns;                  /* next look; UINT64_MAX: none */
@@ -35,6 +38,7 @@ struct pending {
 struct discover {
         struct discover_options options;
         const struct selection *selection;
+        bool paused;
         struct observed *buckets[BUCKETS];
         size_t n;
         struct pending pending[DISCOVER_PENDING_MAX];
@@ -97,7 +101,6 @@ static void observed_free(struct discover *d, struct observed *o) {
         if (d->options.go)
                 go_probes_detach(d->options.go, o->pid);
         if (o->process) {
-                o->process->gone = true;
                 stats.processes.ended++;
                 d->options.ended(d->options.ctx, o->process);
         }
@@ -181,21 +184,32 @@ static void look_again(struct observed *o) {
                 o->due_ns = o->found_ns + tls_look_ns[o->looks];
 }
 
+static int exe_stat(struct discover *d, uint32_t pid, struct stat *ret) {
+        char path[300];
+        snprintf(path, sizeof(path), "%s/%u/exe", d->options.process->proc, pid);
+        return stat(path, ret) < 0 ? -errno : 0;
+}
+
 /* Reads who it is and observes it. Returns false when it is gone; o is freed then. */
 static bool attach(struct discover *d, struct observed *o, uint64_t now_ns) {
         char pid[16], port[16];
+        struct stat st;
         o->due_ns = UINT64_MAX;
         if (!o->process) {
                 struct process *p = NULL;
                 int r = process_read(o->pid, d->options.process, &p);
                 if (r == -ESRCH && o->parent)
-                        p = process_ref(o->parent);        /* its short life was its parent's work */
-                else if (r == -ESRCH) {
+                        r = process_copy(o->parent, o->pid, &p);   /* it is gone already: who it was, its parent tells */
+                if (r == -ESRCH) {
                         observed_free(d, o);
                         return false;
                 } else if (r < 0) {
                         failed(o, "/proc", strerror(-r), now_ns);
                         return true;
+                }
+                if (exe_stat(d, o->pid, &st) == 0) {
+                        o->device = st.st_dev;
+                        o->inode = st.st_ino;
                 }
                 o->process = p;
                 o->process->port = o->port;
@@ -228,11 +242,45 @@ static bool read_exe(uint32_t pid, const char *proc, char *out, size_t n) {
         return true;
 }
 
+static void pending_add(struct discover *d, uint32_t pid, uint64_t now_ns) {
+        if (d->n_pending == DISCOVER_PENDING_MAX) {
+                d->scan = true;
+                d->scan_ns = now_ns + DISCOVER_EXEC_NS;
+                return;
+        }
+        d->pending[d->n_pending++] = (struct pending){ pid, now_ns + DISCOVER_EXEC_NS };
+}
+
+/* Whether o speaks of a process that is gone, of a number that another has now, or of a program it no longer runs. */
+static bool is_stale(struct discover *d, const struct observed *o) {
+        struct stat st;
+        uint64_t start = 0;
+        int r = process_start_ticks(o->pid, d->options.process->proc, &start);
+        if (r < 0 || !o->process)
+                return r == -ESRCH;
+        return start != o->process->start_ticks || (exe_stat(d, o->pid, &st) == 0 && (st.st_ino != o->inode || st.st_dev != o->device));
+}
+
+void discover_check(struct discover *d, uint64_t now_ns) {
+        for (size_t i = 0; i < BUCKETS; i++)
+                for (struct observed *o = d->buckets[i], *next; o; o = next) {
+                        uint32_t pid = o->pid;
+                        next = o->next;
+                        if (!is_stale(d, o))
+                                continue;
+                        observed_free(d, o);
+                        pending_add(d, pid, now_ns);
+                }
+}
+
 /* Observes pid when it belongs: by port (0: none of its ports is selected) or by its executable. */
 static void consider(struct discover *d, uint32_t pid, uint32_t port, uint64_t now_ns) {
         char exe[PROCESS_TEXT_MAX];
-        if (find(d, pid) || pid == (uint32_t)getpid())
+        struct observed *known = find(d, pid);
+        if (pid == (uint32_t)getpid() || (known && !is_stale(d, known)))
                 return;
+        if (known)
+                observed_free(d, known);
         bool readable = read_exe(pid, d->options.process->proc, exe, sizeof(exe));
         if (!readable && (errno != EACCES || !port))
                 return;
@@ -292,9 +340,21 @@ static int scan(struct discover *d, bool count_ports, uint64_t now_ns) {
         return 0;
 }
 
+void discover_pause(struct discover *d, bool on, uint64_t now_ns) {
+        d->paused = on;
+        for (size_t i = 0; on && i < BUCKETS; i++)
+                while (d->buckets[i])
+                        observed_free(d, d->buckets[i]);
+        d->n_pending = on ? 0 : d->n_pending;
+        d->scan = !on;
+        d->scan_ns = now_ns;
+}
+
 int discover_select(struct discover *d, const struct selection *selection, uint64_t now_ns) {
         bool first = d->selection == NULL;
         d->selection = selection;
+        if (d->paused)
+                return 0;
         for (size_t i = 0; i < BUCKETS; i++)
                 for (struct observed *o = d->buckets[i], *next; o; o = next) {
                         next = o->next;
@@ -306,15 +366,6 @@ int discover_select(struct discover *d, const struct selection *selection, uint6
 }
 
 /* ---- what happens ---- */
-
-static void pending_add(struct discover *d, uint32_t pid, uint64_t now_ns) {
-        if (d->n_pending == DISCOVER_PENDING_MAX) {
-                d->scan = true;
-                d->scan_ns = now_ns + DISCOVER_EXEC_NS;
-                return;
-        }
-        d->pending[d->n_pending++] = (struct pending){ pid, now_ns + DISCOVER_EXEC_NS };
-}
 
 static void on_fork(struct discover *d, uint32_t pid, uint32_t parent_pid, uint64_t now_ns) {
         struct observed *parent = find(d, parent_pid), *o = find(d, pid);
@@ -335,6 +386,8 @@ static void on_fork(struct discover *d, uint32_t pid, uint32_t parent_pid, uint6
 
 void discover_event(struct discover *d, const struct probe_process *e, uint64_t now_ns) {
         struct observed *o = find(d, e->head.tgid);
+        if (d->paused)
+                return;
         switch (e->what) {
         case PROBE_FORK:
                 on_fork(d, e->head.tgid, e->parent, now_ns);
@@ -357,8 +410,13 @@ void discover_event(struct discover *d, const struct probe_process *e, uint64_t 
 
 struct process *discover_find(struct discover *d, uint32_t pid, uint64_t now_ns) {
         struct observed *o = find(d, pid);
-        if (!o)
-                return NULL;
+        if (!o) {
+                /* The kernel side observes it, so its parent was observed: the news of the fork was lost. */
+                struct probe_target target;
+                if (d->paused || probes_target_get(d->options.probes, pid, &target) < 0 || !(o = observed_new(d, pid, 0)))
+                        return NULL;
+                o->target = target;
+        }
         if (!o->process && o->due_ns == UINT64_MAX) {      /* a fork that does something */
                 if (!attach(d, o, now_ns))
                         return NULL;

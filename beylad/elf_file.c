@@ -20,6 +20,7 @@ struct window {
 struct elf_file {
         int fd;
         uint64_t size;
+        uint64_t was_read;                         /* bytes, through windows */
         uint16_t type, machine;
         Elf64_Phdr segments[ELF_SEGMENTS_MAX];
         size_t n_segments;
@@ -57,9 +58,12 @@ static const uint8_t *look(struct elf_file *f, unsigned which, uint64_t at, size
         if (!within(at, n, f->size))
                 return NULL;
         if (at < w->at || !within(at - w->at, n, w->n)) {
+                if (f->was_read >= ELF_READ_MAX)
+                        return NULL;
                 ssize_t r = read_at(f->fd, w->bytes, (size_t)TEL_MIN((uint64_t)WINDOW_BYTES, f->size - at), at);
                 w->at = at;
                 w->n = r < 0 ? 0 : (size_t)r;
+                f->was_read += w->n;
                 if (w->n < n)
                         return NULL;               /* it became shorter while we read it */
         }

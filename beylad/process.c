@@ -402,6 +402,52 @@ static int note_line(struct process *p, const char *line, size_t n) {
         return 0;
 }
 
+int process_start_ticks(uint32_t pid, const char *proc, uint64_t *ret) {
+        char path[300], comm[PROCESS_TEXT_MAX];
+        snprintf(path, sizeof(path), "%s/%u", proc, pid);
+        int dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        if (dir < 0)
+                return errno == ENOENT ? -ESRCH : -errno;
+        int r = read_stat(dir, ret, comm);
+        close(dir);
+        return r;
+}
+
+/* Puts another pid where the old one stands: behind the last colon of service.instance.id, and alone in process.pid. */
+static int attribute_set_pid(struct process_attribute *a, uint32_t pid) {
+        char value[PROCESS_TEXT_MAX];
+        const char *colon = strrchr(a->value, ':');
+        int prefix = colon ? (int)(colon - a->value) + 1 : 0;
+        snprintf(value, sizeof(value), "%.*s%u", TEL_MIN(prefix, PROCESS_TEXT_MAX - 16), a->value, pid);
+        char *copy = strdup(value);
+        if (!copy)
+                return -ENOMEM;
+        free(a->value);
+        a->value = copy;
+        return 0;
+}
+
+int process_copy(const struct process *from, uint32_t pid, struct process **ret) {
+        TEL_CLEANUP(process_cleanup) struct process *p = process_new(pid);
+        int r = p ? 0 : -ENOMEM;
+        if (p) {
+                memcpy(p->exe, from->exe, sizeof(p->exe));
+                memcpy(p->name, from->name, sizeof(p->name));
+                p->language = from->language;
+                p->is_32bit = from->is_32bit;
+        }
+        for (size_t i = 0; r == 0 && i < from->n_attributes; i++) {
+                const char *key = from->attributes[i].key;
+                size_t before = p->n_attributes;
+                r = attribute_add(p, key, from->attributes[i].value);
+                if (r == 0 && p->n_attributes > before && (strcmp(key, "process.pid") == 0 || strcmp(key, "service.instance.id") == 0))
+                        r = attribute_set_pid(&p->attributes[before], pid);
+        }
+        if (r == 0)
+                *ret = TEL_TAKE(p);
+        return r;
+}
+
 int process_from_note(uint32_t pid, const char *text, size_t n, struct process **ret) {
         TEL_CLEANUP(process_cleanup) struct process *p = process_new(pid);
         const char *end = text + n;

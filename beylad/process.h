@@ -26,7 +26,6 @@ struct process {
         size_t n_attributes;
         uint32_t port;                             /* that it was selected by; 0: by its executable */
         bool is_32bit;                             /* its calls are not those the probes know: nothing of it is observed */
-        bool gone;                                 /* it ended; what is open of it is being finished */
         uint64_t requests;                         /* server exchanges ended, for stats */
         unsigned refs;
         void *owner;                               /* discover's */
@@ -42,6 +41,10 @@ struct process_options {
 /* Reads what /proc says. What it says of itself - arguments, environment - may be anything: what is kept is printable UTF-8 within the
  * bounds above. Arguments are looked at for the name alone, since they may hold secrets. Returns 0, -ESRCH (it is gone) or -errno. */
 int process_read(uint32_t pid, const struct process_options *options, struct process **ret);
+/* Field 22 of its stat alone. Returns 0, -ESRCH or -errno. */
+int process_start_ticks(uint32_t pid, const char *proc, uint64_t *ret);
+/* Who a child is that was gone before it could be read: its parent, under its own pid. Returns 0 or -ENOMEM. */
+int process_copy(const struct process *from, uint32_t pid, struct process **ret);
 /* From the "key=value\n" lines of a note, for replay: 0, -EINVAL (no name in it) or -ENOMEM. And the lines of a process, for recording
  * (snprintf-like). */
 int process_from_note(uint32_t pid, const char *text, size_t n, struct process **ret);

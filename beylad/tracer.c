@@ -16,7 +16,7 @@ struct tracer {
         struct connections *connections;
         struct red *red;
         struct spans *spans;
-        bool traces;
+        bool traces, user_agent;
         int64_t real_offset_ns;                    /* of the release that runs */
         uint64_t swept_ns;
         struct tracer_stats stats;
@@ -43,6 +43,8 @@ static void on_span(void *ctx, const struct span *s) {
         unsigned ignored = x->kind == EXCHANGE_HTTP && path ? route_ignored(t->routes, path) : 0;
         if (x->role == EXCHANGE_SERVER && x->connection->process)
                 x->connection->process->requests++;
+        if (!t->user_agent)                        /* a header like any other: by allow list */
+                x->fields[FIELD_USER_AGENT] = 0;
         set_route(t, x);
         if (t->red && !(ignored & ROUTE_IGNORE_METRICS))
                 red_observe(t->red, x, t->real_offset_ns);
@@ -54,7 +56,7 @@ static void on_span(void *ctx, const struct span *s) {
                 t->stats.unsampled++;
                 return;
         }
-        if (t->options.print_to)
+        if (t->options.settings->printer != PRINTER_DISABLED)
                 printer_span(t->options.print_to, (enum printer)t->options.settings->printer, s, t->real_offset_ns);
         if (t->options.request)
                 spans_add(t->spans, s, t->real_offset_ns);
@@ -72,7 +74,7 @@ static void on_points(void *ctx, const uint8_t *body, size_t n, size_t points) {
 
 /* ---- life ---- */
 
-static int make_routes(struct tracer *t, const struct settings *s, char *reterr) {
+static int make_routes(const struct settings *s, struct routes **ret, char *reterr) {
         char error[ROUTE_PATTERN_MAX + 64] = "";
         struct routes_options options = {
                 .patterns = (const char *const *)s->routes.patterns.values, .n_patterns = s->routes.patterns.n,
@@ -80,29 +82,62 @@ static int make_routes(struct tracer *t, const struct settings *s, char *reterr)
                 .ignore_mode = (enum ignore_mode)s->routes.ignore_mode, .unmatched = (enum unmatched_route)s->routes.unmatched,
                 .children_max = (size_t)s->routes.cardinality,
         };
-        int r = routes_new(&options, &t->routes, error);
+        int r = routes_new(&options, ret, error);
         if (r < 0)
                 snprintf(reterr, TRACER_ERROR_MAX, "routes: %s", error[0] ? error : strerror(-r));
         return r;
 }
 
-static int make_parts(struct tracer *t, char *reterr) {
-        const struct settings *s = t->options.settings;
+static struct red *make_red(const struct settings *s) {
+        return red_new(&(struct red_options){ .series_max = (size_t)s->metrics.series, .idle_ns = s->metrics.idle_ns });
+}
+
+/* Whether what red was made of is the same. */
+static bool same_metrics(const struct settings *a, const struct settings *b) {
+        return a->metrics.enabled == b->metrics.enabled && a->metrics.series == b->metrics.series && a->metrics.idle_ns == b->metrics.idle_ns;
+}
+
+int tracer_configure(struct tracer *t, const struct settings *s, char *reterr) {
+        const struct settings *old = t->options.settings;
+        bool metrics = s->metrics.enabled && t->options.request, anew = !t->routes || !same_metrics(old, s);
+        struct routes *routes = NULL;
+        struct red *red = NULL;
         double ratio = 1;
-        for (size_t i = 0; i < s->headers.n && i < SETTINGS_HEADERS_MAX; i++)
+        int r = make_routes(s, &routes, reterr);
+        if (r < 0)
+                return r;
+        if (anew && metrics && !(red = make_red(s))) {
+                routes_free(routes);
+                snprintf(reterr, TRACER_ERROR_MAX, "out of memory");
+                return -ENOMEM;
+        }
+        routes_free(t->routes);
+        t->routes = routes;
+        if (anew) {
+                red_free(t->red);
+                t->red = red;
+        }
+        memset(t->headers, 0, sizeof(t->headers));
+        t->user_agent = false;
+        for (size_t i = 0; i < s->headers.n && i < SETTINGS_HEADERS_MAX; i++) {
                 t->headers[i] = s->headers.values[i];
+                t->user_agent = t->user_agent || strcmp(t->headers[i], "user-agent") == 0;
+        }
         t->protocol_options = (struct protocol_options){ .headers = t->headers, .query = s->query, .db_text = s->db_text };
         t->traces = s->traces.enabled;
         settings_sampler_ratio(s->sampler.argument, &ratio);
         sampler_init(&t->sampler, (enum sampler_kind)s->sampler.name, ratio);
-        int r = make_routes(t, s, reterr);
+        t->options.settings = s;
+        return 0;
+}
+
+static int make_parts(struct tracer *t, char *reterr) {
+        int r = tracer_configure(t, t->options.settings, reterr);
         if (r < 0)
                 return r;
         t->contexts = contexts_new(&t->sampler, on_span, t);
         t->spans = spans_new(&(struct spans_options){ .fn = on_spans, .ctx = t });
-        if (s->metrics.enabled && t->options.request)
-                t->red = red_new(&(struct red_options){ .series_max = (size_t)s->metrics.series, .idle_ns = s->metrics.idle_ns });
-        if (!t->contexts || !t->spans || (s->metrics.enabled && t->options.request && !t->red))
+        if (!t->contexts || !t->spans)
                 return -ENOMEM;
         t->connections = connections_new(&(struct connections_options){
                 .sink = contexts_sink(t->contexts), .protocol_options = &t->protocol_options, .protocols = protocol_table,
@@ -195,7 +230,7 @@ void tracer_release(struct tracer *t, uint64_t now_ns, int64_t real_offset_ns) {
         t->real_offset_ns = real_offset_ns;
         contexts_release(t->contexts, now_ns);
         spans_finish(t->spans);
-        if (t->options.print_to)
+        if (t->options.settings->printer != PRINTER_DISABLED)
                 fflush(t->options.print_to);
         if (now_ns != UINT64_MAX && now_ns > t->swept_ns + TEL_NS_PER_S) {
                 t->swept_ns = now_ns;

@@ -11,14 +11,14 @@
 #include "beylad/settings.h"
 #include "libtelemetry/frame.h"
 
-#define TRACER_IDLE_NS (300 * TEL_NS_PER_S)        /* of a Unix socket, whose end nobody tells */
+#define TRACER_IDLE_NS (120 * TEL_NS_PER_S)        /* of a Unix socket, whose end nobody tells: as long as the slowest requests people wait for */
 #define TRACER_ERROR_MAX 512                       /* bytes of an error text, with its NUL */
 
 struct tracer;
 
 struct tracer_options {
         const struct settings *settings;           /* finished; borrowed until tracer_free() */
-        FILE *print_to;                            /* for settings.printer */
+        FILE *print_to;                            /* for settings.printer; never NULL */
         /* A request body for collectord; borrowed for the call. items: spans or data points. NULL: nothing is encoded. */
         void (*request)(void *ctx, enum tel_frame_kind kind, const uint8_t *body, size_t n, size_t items);
         /* As in connection.h; NULL: nobody listens. */
@@ -42,6 +42,9 @@ int tracer_new(const struct tracer_options *options, struct tracer **ret, char *
 struct tracer *tracer_free(struct tracer *t);
 /* DATA, OPEN, SHUT or CALLER. process: whose event it is; NULL: nobody observed. */
 void tracer_event(struct tracer *t, struct process *process, const struct probe_head *e);
+/* Other settings (borrowed instead of the old ones) for what comes: connections, open requests and totals stay. Metrics begin anew when their
+ * own settings changed. Returns 0 or negative (reterr): the old ones stay. */
+int tracer_configure(struct tracer *t, const struct settings *s, char *reterr);
 void tracer_process_ended(struct tracer *t, const struct process *p, uint64_t now_ns);
 /* Only metrics from now on, or spans too. */
 void tracer_set_traces(struct tracer *t, bool on);

@@ -25,15 +25,19 @@ struct call {
         __u32 wanted;                              /* of them, how many to capture */
         __u32 fill;                                /* in the scratch */
         __u32 counted;                             /* bytes of the event that is being filled that could not be read */
-        bool lost;
+        bool opens;                                /* the call opened a turn in the direction of requests */
 };
 
-/* Hands on what is in the scratch. last: the event also stands for all bytes of the call that were not captured. */
-static __always_inline void emit(struct scratch *s, struct call *c, bool last) {
+/* Hands on what is in the scratch. last: the event also stands for all bytes of the call that were not captured.
+ * A function of its own, which the verifier looks at once, and not for every state of every caller. */
+__noinline int emit(struct call *c, __u32 last) {
+        struct scratch *s = scratch_get();
+        if (!c || !s)
+                return 0;
         struct probe_data *e = &s->event;
         __u32 fill = c->fill;
         if (fill > PROBE_CAPTURE_MAX)
-                return;
+                return 0;
         e->captured = fill;
         e->bytes = last ? c->left : fill + c->counted;
         e->head.size = sizeof(*e) + fill;
@@ -42,9 +46,14 @@ static __always_inline void emit(struct scratch *s, struct call *c, bool last) {
         if (bpf_ringbuf_output(&events, s, sizeof(*e) + fill, wake_flags(switches_get())) < 0) {
                 count(PROBE_COUNT_LOST, 1);
                 count(PROBE_COUNT_LOST_BYTES, e->bytes);
-                c->lost = true;
-        } else
+                if (c->opens && e->head.flags & PROBE_TURN)        /* of the pieces of a call the first alone */
+                        count(PROBE_COUNT_LOST_REQUESTS, 1);
+        } else {
                 count(PROBE_COUNT_EVENTS, 1);
+                /* Nobody can tell what began here: as good as lost. */
+                if (c->opens && !fill && (e->head.flags & (PROBE_TURN | PROBE_UNREADABLE)) == (PROBE_TURN | PROBE_UNREADABLE))
+                        count(PROBE_COUNT_LOST_REQUESTS, 1);
+        }
         /* What follows is the same call, further on. */
         e->offset += e->bytes;
         e->seq += e->bytes;
@@ -52,6 +61,7 @@ static __always_inline void emit(struct scratch *s, struct call *c, bool last) {
         c->left -= e->bytes;
         c->fill = 0;
         c->counted = 0;
+        return 0;
 }
 
 /* One step of copying: the next piece of the list, or as much of this piece as fits. */
@@ -63,8 +73,10 @@ static long copy_step(__u32 i, void *context) {
         if (!s || !c->wanted)
                 return 1;
         if (!c->len) {
-                if (!c->n_iov || bpf_probe_read_user(&piece, sizeof(piece), (void *)c->iov) < 0)
+                if (!c->n_iov || bpf_probe_read_user(&piece, sizeof(piece), (void *)c->iov) < 0) {
+                        s->event.head.flags |= PROBE_UNREADABLE;
                         return 1;
+                }
                 c->iov += sizeof(piece);
                 c->n_iov--;
                 c->base = piece.base;
@@ -89,7 +101,7 @@ static long copy_step(__u32 i, void *context) {
         c->len -= n;
         c->wanted -= n;
         if (c->fill == PROBE_CAPTURE_MAX && c->wanted)
-                emit(s, c, false);
+                emit(c, false);
         return 0;
 }
 

@@ -8,8 +8,8 @@
 #define PROBE_CALL_MAX (4u * PROBE_CAPTURE_MAX)    /* bytes captured of one call; the rest is counted, and known to be missing */
 #define PROBE_IOVECS_MAX 1024u                     /* of one readv, writev, sendmsg: UIO_MAXIOV, what the kernel takes. Node writes three for each stream
                                                     * of HTTP/2 that has an answer */
-#define PROBE_RING_BYTES (2u << 20)                /* 0.05 s of the busiest server measured here, eight times what waits before we are woken. It counts
-                                                    * twice in our resident memory, because it is mapped twice in a row */
+#define PROBE_RING_BYTES (2u << 20)                /* 0.05 s of the busiest server measured here, eight times what waits before we are woken. Twice that
+                                                    * is resident memory of ours, because it is mapped twice in a row */
 #define PROBE_TARGETS_MAX 4096u                    /* processes observed at once */
 #define PROBE_VERDICTS_MAX 16384u                  /* connections the user side has told something about */
 
@@ -153,6 +153,7 @@ enum probe_socket_flags {
         PROBE_SOCKET_TLS = 4,                      /* carries TLS: its bytes are not captured */
         PROBE_SOCKET_IGNORED = 8,                  /* the verdict said so */
         PROBE_SOCKET_WHOLE = 16,
+        PROBE_SOCKET_URING = 32,                   /* io_uring moved bytes of it: some may be pending */
 };
 
 /* Value of the map `threads`, kept with the thread: joins calls of a TLS library to the sockets they move. */
@@ -181,6 +182,8 @@ struct probe_switches {
         __u32 wake;                                /* 1: the user side sleeps: the next event wakes it and sets 0. Else it polls */
         __u32 capture_max;                         /* bytes captured of one call, at most PROBE_CALL_MAX */
         __u32 uring;                               /* 1: completions of io_uring are seen */
+        __u32 zero;
+        __u64 woken_at;                            /* the kernel side's own: how far the ring was written when its fill last woke the user side */
 };
 
 /* Key of the map `pending`: bytes that io_uring moved and whose completion has not come. Value: struct probe_data, captured: how many are wanted. */
@@ -201,7 +204,7 @@ enum probe_counter {
         PROBE_COUNT_EVENTS,                        /* in the ring buffer */
         PROBE_COUNT_LOST,                          /* events that found it full */
         PROBE_COUNT_LOST_BYTES,
-        PROBE_COUNT_LOST_REQUESTS,                 /* calls lost that opened a request's turn: it will not be seen, and nobody else counts it */
+        PROBE_COUNT_LOST_REQUESTS,                 /* calls that opened a request's turn, lost or unreadable: nobody else counts them */
         PROBE_COUNT_UNREADABLE,                    /* user memory that could not be read */
         PROBE_COUNT_NO_STATE,                      /* no room for the state of a connection */
         PROBE_COUNT_CALLS,                         /* of targets, that moved bytes */

@@ -239,6 +239,10 @@ int probes_target_set(struct probes *p, uint32_t tgid, const struct probe_target
         return bpf_map_update_elem(p->maps.targets, &tgid, t, BPF_ANY);
 }
 
+int probes_target_get(struct probes *p, uint32_t tgid, struct probe_target *ret) {
+        return bpf_map_lookup_elem(p->maps.targets, &tgid, ret);
+}
+
 void probes_target_remove(struct probes *p, uint32_t tgid) {
         bpf_map_delete_elem(p->maps.targets, &tgid);
 }

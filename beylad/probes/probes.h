@@ -43,6 +43,8 @@ bool probes_family_works(const struct probes *p, enum probe_family f);
 const struct probe_maps *probes_maps(const struct probes *p);
 
 int probes_target_set(struct probes *p, uint32_t tgid, const struct probe_target *t);
+/* Returns 0 or -ENOENT. */
+int probes_target_get(struct probes *p, uint32_t tgid, struct probe_target *ret);
 void probes_target_remove(struct probes *p, uint32_t tgid);
 void probes_verdict_set(struct probes *p, uint64_t connection, const struct probe_verdict *v);
 void probes_verdict_remove(struct probes *p, uint64_t connection);
@@ -52,7 +54,7 @@ void probes_capture_max(struct probes *p, uint32_t bytes);
 int probes_fd(const struct probes *p);
 /* Hands on what is in the ring, at most PROBES_TURN_MAX events, so that the loop gets its turn. Returns how many. An event of a pipelining
  * client holds dozens of requests: a turn must fit CONTEXT_HELD_MAX. */
-#define PROBES_TURN_MAX 1024u
+#define PROBES_TURN_MAX 256u
 unsigned probes_consume(struct probes *p);
 /* The next event shall wake: call when the ring has been empty for a while, then consume once more. */
 void probes_sleep(struct probes *p);

@@ -36,13 +36,20 @@ static __always_inline struct probe_target *target_get(__u32 tgid) {
         return bpf_map_lookup_elem(&targets, &tgid);
 }
 
-/* The user side polls the ring while it is busy and is woken when it sleeps, or when an eighth of the ring waits. */
+/* The user side polls the ring while it is busy and is woken when it sleeps, or when an eighth of the ring waits; then once for each eighth
+ * that is written, because a wake-up is an interrupt, dearer to the program than the event. */
 static __always_inline __u64 wake_flags(struct probe_switches *s) {
         if (s && s->wake) {
                 s->wake = 0;
                 return BPF_RB_FORCE_WAKEUP;
         }
-        return bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) > PROBE_RING_BYTES / 8 ? BPF_RB_FORCE_WAKEUP : BPF_RB_NO_WAKEUP;
+        if (!s || bpf_ringbuf_query(&events, BPF_RB_AVAIL_DATA) <= PROBE_RING_BYTES / 8)
+                return BPF_RB_NO_WAKEUP;
+        __u64 at = bpf_ringbuf_query(&events, BPF_RB_PROD_POS);
+        if (at - s->woken_at <= PROBE_RING_BYTES / 8)
+                return BPF_RB_NO_WAKEUP;
+        s->woken_at = at;
+        return BPF_RB_FORCE_WAKEUP;
 }
 
 static __always_inline void head_set(struct probe_head *h, __u8 kind, __u8 flags, __u32 size, __u64 now) {

@@ -145,27 +145,48 @@ static __always_inline bool is_uring(struct sock *sk) {
 #endif
 }
 
-/* Where the program's buffer is, only the completion knows: it takes the event from here. One that never had a completion of its own goes
- * without bytes. */
+/* What io_uring moved and no completion has told the buffer of goes on without its bytes. */
+static __always_inline void uring_flush(struct probe_pending_key *key) {
+        struct probe_data *old = bpf_map_lookup_elem(&pending, key);
+        if (!old)
+                return;
+        old->captured = 0;
+        old->head.size = sizeof(*old);
+        old->head.flags |= PROBE_END | PROBE_UNREADABLE;
+        bool opens = old->head.zero && old->head.flags & PROBE_TURN;
+        old->head.zero = 0;
+        bool lost = bpf_ringbuf_output(&events, old, sizeof(*old), wake_flags(switches_get())) < 0;
+        count(lost ? PROBE_COUNT_LOST : PROBE_COUNT_EVENTS, 1);
+        if (opens)
+                count(PROBE_COUNT_LOST_REQUESTS, 1);
+        bpf_map_delete_elem(&pending, key);
+}
+
+/* Where the program's buffer is, only the completion knows: it takes the event from here. head.zero: whether it opens a request. */
 static __always_inline void uring_keep(struct scratch *s, struct call *c) {
         struct probe_pending_key key = { .connection = s->event.connection, .out = s->event.head.flags & PROBE_OUT };
-        struct probe_data fresh = s->event, *old = bpf_map_lookup_elem(&pending, &key);
+        struct probe_data fresh = s->event;
         fresh.bytes = c->left;
         fresh.captured = c->wanted;
-        if (old) {
-                struct call all = { .left = old->bytes };
-                s->event = *old;
-                emit(s, &all, true);
-        }
-        if (bpf_map_update_elem(&pending, &key, &fresh, BPF_ANY) < 0)
+        fresh.head.zero = c->opens;
+        uring_flush(&key);
+        if (bpf_map_update_elem(&pending, &key, &fresh, BPF_ANY) < 0) {
                 count(PROBE_COUNT_NO_STATE, 1);
+                if (c->opens && fresh.head.flags & PROBE_TURN)
+                        count(PROBE_COUNT_LOST_REQUESTS, 1);
+        }
 }
 
 static __always_inline void shut_emit(const struct probe_socket *at, __u32 state, __u64 now) {
         struct probe_shut e = { .connection = at->connection, .state = state };
+        struct probe_pending_key in = { .connection = at->connection }, out = { .connection = at->connection, .out = PROBE_OUT };
+        if (at->flags & PROBE_SOCKET_URING) {
+                uring_flush(&in);
+                uring_flush(&out);
+        }
         head_set(&e.head, PROBE_SHUT, 0, sizeof(e), now);
         if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) < 0)
-                count(PROBE_COUNT_LOST, 1);        /* the connection is forgotten when it was quiet for long */
+                count(PROBE_COUNT_LOST, 1);        /* the connection ends when it was quiet for long */
         else
                 count(PROBE_COUNT_EVENTS, 1);
 }
@@ -222,10 +243,12 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                         return 0;
         }
         e->turn = at->turn;
+        c.opens = turn && out != !!(at->flags & PROBE_SOCKET_PASSIVE);
         count(PROBE_COUNT_CALLS, 1);
         if (is_uring(sk)) {
                 struct probe_switches *switches = switches_get();
                 if (switches && switches->uring && c.wanted) {
+                        at->flags |= PROBE_SOCKET_URING;
                         uring_keep(s, &c);
                         return 0;
                 }
@@ -237,9 +260,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                 at->flags |= PROBE_SOCKET_TLS;
                 tls_note(t, at, out);
         }
-        emit(s, &c, true);
-        if (c.lost && turn && out != !!(at->flags & PROBE_SOCKET_PASSIVE))
-                count(PROBE_COUNT_LOST_REQUESTS, 1);
+        emit(&c, true);
         return shut_late(sk, at, now);
 }
 

@@ -60,7 +60,9 @@ int BPF_PROG(on_complete, struct io_ring_ctx *ring, void *request) {
         bpf_map_delete_elem(&pending, &key);
         c.left = s->event.bytes;
         c.wanted = s->event.captured;
+        c.opens = s->event.head.zero;
+        s->event.head.zero = 0;
         capture(s, &c);
-        emit(s, &c, true);
+        emit(&c, true);
         return 0;
 }

@@ -12,14 +12,14 @@
  * themselves are missing). Everywhere else the message they lie in is dropped and counted, and the direction is astray: it waits for a turn.
  *
  * Who counts: a lost call that opened a turn is counted by the kernel side (PROBE_COUNT_LOST_REQUESTS); a parser counts only what it had
- * seen a part of. So bytes that are missing between two requests are not counted here, unless nothing was answered since the first: then
- * they did not open a turn, and the kernel side did not count.
+ * seen a part of. So bytes that are missing between two requests are not counted here, unless nothing was answered since the first and no
+ * turn was lost with them: then they did not open one, and the kernel side did not count.
  *
  * Who answers whom, behind a loss. The places of a queue say it no longer, but turns do: what a program answers in a turn it was asked in
  * the turn before, if the client waits for the answers before it asks again, as all but true pipelining do. A request that is found
  * again puts an end to all older ones. An answer is found again in the first bytes of a turn, and belongs to the newest turn of requests, if
- * as many of these were seen since the last answer as the missing bytes can have answered, and one. In doubt it is passed over, and what it
- * may belong to is counted. A connection that was seen to ask on while answers were under way has no such turns: behind a loss its requests
+ * as many of these came since the last answer as turns of answers were lost, and one. In doubt it is passed over, and what it may belong to
+ * is counted. A connection that was seen to ask on while answers were under way has no such turns: behind a loss its requests
  * are counted until it ends. */
 #include "beylad/connection.h"
 #include "beylad/protocols/http1_body.h"
@@ -28,6 +28,7 @@
 
 #define HEAD_MAX 65536                             /* bytes of a head: what servers take at most is 8 to 64 KiB */
 #define PENDING_MAX 256                            /* requests that wait for answers; above it they are counted, and their answers passed over */
+#define TURNS_MAX 1000                             /* counted of those that were lost at once: so that sums fit */
 #define PENDING_FEW 4                              /* places embedded: a client without pipelining needs one, behind a loss two */
 
 enum step {
@@ -201,16 +202,16 @@ static void answers_astray(struct http1 *h, uint32_t turns, bool lost) {
         queue_drop_all(h);
 }
 
-/* Nobody knows where the answer that is being read ends. */
-static void answer_frameless(struct http1 *h) {
+/* Nobody knows where the answer that is being read ends. turns: for answers_astray(). */
+static void answer_frameless(struct http1 *h, uint32_t turns) {
         http1_line_reset(&h->answer.line);
         bool alone = place(h, 0)->more == 0 && (h->n == 1 || place(h, 0)->turn != place(h, 1)->turn);
         if (!alone || h->overlaps) {               /* the others are answered in the same turn */
                 queue_drop_all(h);
-                answers_astray(h, 1, true);
+                answers_astray(h, turns, true);
         } else if (h->turns_asked > 0) {
                 end_out_of_sight(h, -1, true);
-                answers_astray(h, 1, true);
+                answers_astray(h, turns, true);
         } else
                 h->answer.step = STEP_FRAMELESS;
 }
@@ -487,7 +488,7 @@ static void answer_head_whole(struct http1 *h, const struct chunk *at) {
         else if (http1_body_begin(&s->body, false) == BODY_NONE)
                 answer_whole(h, at->end_ns, false);
         else if (s->body.kind == BODY_UNKNOWN)
-                answer_frameless(h);
+                answer_frameless(h, 1);
         else
                 s->step = STEP_BODY;
 }
@@ -511,7 +512,7 @@ static int head_too_long(struct http1 *h, struct side *s, const struct chunk *at
         if (asking)
                 request_head_whole(h, at, true);
         else
-                answer_frameless(h);
+                answer_frameless(h, 1);
         return 0;
 }
 
@@ -581,7 +582,7 @@ static void body_read(struct http1 *h, struct side *s, const struct chunk *at, e
         if (r == HTTP1_BODY_WHOLE)
                 asking ? request_whole(h, true) : answer_whole(h, at->end_ns, false);
         else if (r == HTTP1_BODY_LOST)
-                asking ? request_whole(h, false) : answer_frameless(h);
+                asking ? request_whole(h, false) : answer_frameless(h, 1);
 }
 
 static int side_read(struct http1 *h, struct side *s, const struct chunk *at) {
@@ -702,26 +703,34 @@ static int http1_data(void *state, const struct chunk *at) {
         return r;
 }
 
+/* Turns of requests that opened in a gap: those behind the answers that were seen came since. */
+static void requests_turned(struct http1 *h, uint32_t turns) {
+        if (h->turn > 0 && h->turns_answered > 0 && turns + 1 > h->turns_answered)
+                h->turns_asked += turns + 1 - h->turns_answered;
+}
+
 static void requests_gap(struct http1 *h, const struct chunk *at, uint64_t bytes) {
         struct side *s = &h->request;
         uint64_t over = bytes;
+        uint32_t turns = TEL_MIN(at->turns_lost, (uint32_t)TURNS_MAX);
         if (s->step == STEP_BODY) {
                 enum http1_body_result r = http1_body_miss(&s->body, bytes, &over);
                 if (r != HTTP1_BODY_MORE)
                         request_whole(h, r == HTTP1_BODY_WHOLE);
-                if (r != HTTP1_BODY_WHOLE || over == 0)
+                if (r != HTTP1_BODY_WHOLE || over == 0) {
+                        requests_turned(h, turns);
                         return;
+                }
         }
         if (s->step == STEP_LINE || s->step == STEP_FIELDS)
                 request_discard(h, s->trust == TRUST_SURE || s->step == STEP_FIELDS || http1_match(s->line.buffer, s->line.n) == MATCH_REQUEST);
         else if (s->step == STEP_START) {
-                if (h->turns_answered == 0 && h->turn > 0 && at->turns_lost == 0)
+                if (h->turns_answered == 0 && h->turn > 0 && turns == 0)
                         connection_lost(h->connection, 1);
-                /* What was lost opened a turn; behind the answers that were seen, if these did not turn meanwhile. */
-                if (h->turns_answered == 1 && h->turn > 0)
-                        h->turns_asked++;
+                turns = TEL_MAX(turns, 1u);        /* of a call that came, without its bytes */
                 s->step = STEP_ASTRAY;
         }
+        requests_turned(h, turns);
 }
 
 static void answers_gap(struct http1 *h, const struct chunk *at, uint64_t bytes) {
@@ -729,21 +738,23 @@ static void answers_gap(struct http1 *h, const struct chunk *at, uint64_t bytes)
         bool late = h->turns_asked > 0;            /* it is noticed now, and was before the last requests */
         uint64_t over = 0, answered_ns = late ? h->answered_ns : at->end_ns;
         enum http1_body_result r = s->step == STEP_BODY ? http1_body_miss(&s->body, bytes, &over) : HTTP1_BODY_LOST;
+        uint32_t lost = TEL_MIN(at->turns_lost, (uint32_t)TURNS_MAX), turns = 1 + lost;
+        h->turns_answered += lost;
         if (r == HTTP1_BODY_WHOLE)
                 answer_whole(h, answered_ns, late);
         if (r == HTTP1_BODY_LOST || over > 0) {
                 if (s->step == STEP_LINE || s->step == STEP_FIELDS) {
                         queue_drop(h);
-                        answers_astray(h, 1, true);
+                        answers_astray(h, turns, true);
                 } else if (s->step == STEP_START)
-                        answers_astray(h, late ? 2 : 1, true);
+                        answers_astray(h, late ? TEL_MAX(turns, 2u) : turns, true);
                 else if (s->step == STEP_ASTRAY)
-                        h->turns_needed = late ? 2 : h->turns_needed;
+                        h->turns_needed = TEL_MAX(h->turns_needed + lost, late ? 2u : 1u);
                 else if (s->step == STEP_BODY)
-                        answer_frameless(h);
+                        answer_frameless(h, turns);
                 else if (late) {
                         end_out_of_sight(h, -1, true);
-                        answers_astray(h, 1, true);
+                        answers_astray(h, turns, true);
                 }
         }
         h->answered_ns = answered_ns;

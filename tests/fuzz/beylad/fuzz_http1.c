@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* What a peer may send, and what may be missing of it: the first byte says the role, then come calls: a byte that says what (bit 0: sent;
- * bits 1 to 3: data, a gap, a gap of what it said it need not see, or an end; bit 4: it opens a turn in any case), a byte for the length,
- * or two for a gap, and the data. Whatever comes, every exchange that began has ended or was dropped when both directions have ended, and
+ * bits 1 to 3: data, a gap, a gap of what it said it need not see, or an end; bit 4: it opens a turn in any case; from bit 5: turns lost in
+ * a gap), a byte for the length, and the data. Whatever comes, every exchange that began has ended or was dropped when both directions have ended, and
  * the same calls in pieces give the same exchanges. */
 #include "beylad/connection.h"
 
@@ -125,7 +125,7 @@ static void run(struct heard *h, const uint8_t *data, size_t n, size_t piece) {
         protocol_http1.start(state, &c, &options, data[0] & 1 ? EXCHANGE_CLIENT : EXCHANGE_SERVER);
         uint64_t now = 0;
         for (size_t at = 1; at + 1 < n;) {
-                uint8_t what = data[at] >> 1 & 7, length = data[at + 1];
+                uint8_t what = data[at] >> 1 & 7, turns = data[at] >> 5, length = data[at + 1];
                 enum direction d = data[at] & 1 ? DIRECTION_OUT : DIRECTION_IN;
                 struct chunk k = { .direction = d, .start_ns = now + 1, .end_ns = now + 9, .turn = last != (int)d || data[at] & 16 };
                 at += 2;
@@ -137,8 +137,10 @@ static void run(struct heard *h, const uint8_t *data, size_t n, size_t piece) {
                         at += TEL_MIN((size_t)length, n - at);
                 } else if (what == 7)
                         protocol_http1.end(state, d, k.end_ns);
-                else if (!h->left)
+                else if (!h->left) {
+                        k.turns_lost = turns;
                         protocol_http1.gap(state, &k, what == 6 ? 1 + protocol_http1.skip(state, d) - (length & 1) : 1u + length);
+                }
         }
         protocol_http1.end(state, DIRECTION_IN, now);
         protocol_http1.end(state, DIRECTION_OUT, now);

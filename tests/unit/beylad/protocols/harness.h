@@ -44,6 +44,7 @@ struct harness {
         struct connection *connection;
         void *state;
         bool off;                                  /* the connection gives it no more bytes */
+        uint32_t turns_lost;                       /* of the next gap: struct chunk's */
 };
 
 static const char *const harness_fields[EXCHANGE_FIELDS] = {
@@ -164,8 +165,11 @@ static inline void harness_call(struct harness *h, const struct call *call, size
         h->connection->last_ns = k.end_ns;
         if (h->off)
                 return;
-        if (call->what == CALL_GAP_IN || call->what == CALL_GAP_OUT)
+        if (call->what == CALL_GAP_IN || call->what == CALL_GAP_OUT) {
+                k.turns_lost = h->turns_lost;
+                h->turns_lost = 0;
                 h->protocol->gap(h->state, &k, call->n);
+        }
         for (size_t done = 0; call->bytes && done < call->n && !h->off;) {
                 size_t n = TEL_MIN(done == 0 ? first : piece, call->n - done);
                 uint8_t *copy = malloc(n);         /* exactly as large, so that a sanitizer sees a read behind it */
