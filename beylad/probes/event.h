@@ -159,10 +159,13 @@ enum probe_socket_flags {
 /* Value of the map `threads`, kept with the thread: joins calls of a TLS library to the sockets they move. */
 struct probe_thread {
         __u64 session;                             /* SSL *, gnutls_session_t or *tls.Conn of the call that runs now; 0: none */
-        __u64 last_in;                             /* connection it received on last; 0: none since it was last used */
-        __u64 buffer, size, length_at;             /* arguments of the call that runs: buffer, its size, where the length is written (or 0) */
-        __u64 start_ns;
+        __u64 last_in;                             /* connection it received on last; bit 63: on others, too, since the last call of any
+                                                    * session; 0: none */
+        __u64 sp;                                  /* stack pointer where the call that runs began */
 };
+
+#define PROBE_TLS_STACK_MAX 16384u                 /* a TLS library's own system calls lie less deep below its call (5.4 KB seen); what is deeper is
+                                                    * the program, called back (Node: 23 KB) */
 
 /* Key and value of the map `sessions`: a TLS session and its connection. */
 struct probe_session_key {
@@ -173,7 +176,9 @@ struct probe_session {
         __u64 connection;                          /* 0: not known yet */
         __u64 in, out;                             /* plaintext bytes seen */
         __u32 turn;
-        __u8 last, zero[3];
+        __u8 last;                                 /* 0: nothing yet, 1: received, 2: sent */
+        __u8 asks;                                 /* the program sent first: its requests go out */
+        __u8 zero[2];
 };
 #define PROBE_SESSIONS_MAX 16384u
 

@@ -21,6 +21,7 @@ typedef _Bool bool;
 #define IPPROTO_TCP 6
 #define MSG_PEEK 2
 #define TCP_ESTABLISHED 1
+#define TCP_SYN_SENT 2
 #define TCP_FIN_WAIT1 4
 #define TCP_CLOSE 7
 #define TCP_CLOSE_WAIT 8

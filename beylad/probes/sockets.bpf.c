@@ -57,6 +57,16 @@ static __always_inline void socket_init(struct sock *sk, struct probe_socket *at
                 at->flags |= PROBE_SOCKET_WHOLE;
 }
 
+/* Whether the TLS library itself moves the bytes, and not the program that it called back: that runs far deeper on the stack. */
+static __always_inline bool is_inside_call(const struct probe_thread *thread) {
+#if defined(__TARGET_ARCH_x86)
+        struct pt_regs *regs = (struct pt_regs *)bpf_task_pt_regs(bpf_get_current_task_btf());
+        return thread->session && thread->sp - regs->sp < PROBE_TLS_STACK_MAX;
+#else
+        return thread->session;
+#endif
+}
+
 /* Calls of a TLS library that move this socket's bytes tell which session it carries; those that move none find it by the thread. Returns
  * true when the bytes are ciphertext, of no further use. */
 static __always_inline bool tls_note(const struct probe_target *t, struct probe_socket *at, bool out) {
@@ -65,17 +75,19 @@ static __always_inline bool tls_note(const struct probe_target *t, struct probe_
         struct probe_thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
         if (!thread)
                 return at->flags & PROBE_SOCKET_TLS;
-        if (thread->session) {
+        if (is_inside_call(thread)) {
                 struct probe_session_key key = { .session = thread->session, .tgid = bpf_get_current_pid_tgid() >> 32 };
                 struct probe_session *known = bpf_map_lookup_elem(&sessions, &key);
-                if (!known || known->connection != at->connection) {
+                if (known && !known->connection)
+                        known->connection = at->connection;        /* what it has counted so far stays */
+                else if (!known || known->connection != at->connection) {
                         struct probe_session fresh = { .connection = at->connection };
                         if (bpf_map_update_elem(&sessions, &key, &fresh, BPF_ANY) < 0)
                                 count(PROBE_COUNT_NO_STATE, 1);
                 }
                 at->flags |= PROBE_SOCKET_TLS;
-        } else if (!out && at->flags & PROBE_SOCKET_TLS)
-                thread->last_in = at->connection;
+        } else if (!thread->session && !out && at->flags & PROBE_SOCKET_TLS)
+                thread->last_in = at->connection | (thread->last_in && thread->last_in != at->connection ? 1ull << 63 : 0);
         return at->flags & PROBE_SOCKET_TLS;
 }
 
@@ -300,6 +312,9 @@ int BPF_PROG(on_state, const struct sock *sk, const int from, const int to) {
                 listener(sk, to == TCP_LISTEN ? 1 : -1, now);
                 return 0;
         }
+        /* A Go program announces who uses a connection before its first byte: it has to have a name by then. */
+        if (to == TCP_SYN_SENT && target_get(bpf_get_current_pid_tgid() >> 32))
+                bpf_get_socket_cookie((void *)sk);
         if (to != TCP_FIN_WAIT1 && to != TCP_LAST_ACK && to != TCP_CLOSE)
                 return 0;
         struct probe_socket *at = bpf_sk_storage_get(&sockets, (void *)sk, NULL, 0);

@@ -133,6 +133,9 @@ static __always_inline long wanted(const struct plain *p) {
 /* p->left bytes of plaintext passed a session. */
 static __noinline int passed(struct probe_session *s, struct plain *p, struct probe_target *t) {
         bool out = p->flags & PROBE_OUT, turn = s->last != 1 + out;
+        if (!s->last)
+                s->asks = out;
+        bool opens = turn && out == s->asks;
         p->offset = out ? s->out : s->in;
         s->turn += turn && !out;
         s->last = 1 + out;
@@ -142,18 +145,19 @@ static __noinline int passed(struct probe_session *s, struct plain *p, struct pr
                 s->in += p->left;
         p->turn = s->turn;
         p->flags |= PROBE_PLAIN | (turn ? PROBE_TURN : 0);
-        if (!p->connection)
+        if (!p->connection) {                      /* nobody can tell whose it is: counted, not sent */
+                if (opens)
+                        count(PROBE_COUNT_LOST_REQUESTS, 1);
                 return 0;
+        }
         long n = wanted(p);
         if (n < 0)
                 return 0;
         p->wanted = p->buffer ? n : 0;
         count(PROBE_COUNT_CALLS, 1);
-        bool lost = false;
         for (__u32 i = 0; i < PROBE_CALL_MAX / PROBE_CAPTURE_MAX && (i == 0 || p->wanted); i++)
-                lost |= !emit(p, t);
-        if (lost && turn && !out)
-                count(PROBE_COUNT_LOST_REQUESTS, 1);
+                if (!emit(p, t) && i == 0 && opens)        /* of the pieces of a call the first alone */
+                        count(PROBE_COUNT_LOST_REQUESTS, 1);
         return 0;
 }
 
@@ -251,6 +255,7 @@ int on_tls_call(struct pt_regs *ctx) {
                 running->inner.sp = 0;
         }
         thread->session = key.session;
+        thread->sp = ctx->sp;
         __u64 fourth = ctx->cx, fifth = ctx->r8;
         barrier_var(fourth);                       /* one load from ctx each: the verifier follows no chosen offset */
         barrier_var(fifth);
@@ -296,6 +301,7 @@ int on_tls_return(struct pt_regs *ctx) {
                            .flags = call->flags & SITE_OUT ? PROBE_OUT : 0 };
         call->sp = 0;
         thread->session = call == &running->outer ? 0 : running->outer.session;
+        thread->sp = running->outer.sp;
         struct probe_session *s = p.left ? bpf_map_lookup_elem(&sessions, &key) : NULL;
         struct probe_target *t = target_get(tgid);
         if (!s || !t)

@@ -2,6 +2,7 @@
 """Real servers that beylad observes, each with its own account of what it served: nginx and its access log, redis-server and its counters,
 postgres and its log, nghttpd and what it prints, programs of ours that write a line a request."""
 import collections
+import hashlib
 import http.client
 import http.server
 import json
@@ -9,7 +10,7 @@ import os
 import pwd
 import re
 import shutil
-import socket
+import signal
 import subprocess
 import tempfile
 import threading
@@ -17,61 +18,25 @@ import time
 from pathlib import Path
 
 from env.daemon import ROOT
+from env.servers import PROGRAMS, Server
 from env.wait import free_port, until
 
-PROGRAMS = ROOT / "tests/integration/programs"
 PLAIN_ENV = {k: v for k, v in os.environ.items() if not k.lower().endswith("_proxy") and not k.startswith(("BEYLA_", "OTEL_", "PG"))}
 
 
-def cache(name):
-    """A folder that outlives the run, for what takes long to build or to fetch."""
-    folder = Path(os.environ.get("SUITE_CACHE", ROOT / "build/cache")).absolute() / name
-    folder.mkdir(parents=True, exist_ok=True)
+def built(name, command, product):
+    """programs/NAME, copied to a folder that outlives the run and built there by command, unless product is there for these very files."""
+    source, folder = PROGRAMS / name, Path(os.environ.get("SUITE_CACHE", ROOT / "build/cache")).absolute() / name
+    digest = hashlib.sha256()
+    for path in sorted(p for p in source.rglob("*") if p.is_file()):
+        digest.update(str(path.relative_to(source)).encode() + b"\0" + path.read_bytes())
+    mark = folder / ".built"
+    if not (folder / product).exists() or not mark.exists() or mark.read_text() != digest.hexdigest():
+        shutil.copytree(source, folder, dirs_exist_ok=True)
+        done = subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=600)
+        assert done.returncode == 0 and (folder / product).exists(), f"{command}: {(done.stdout + done.stderr)[-3000:]}"
+        mark.write_text(digest.hexdigest())
     return folder
-
-
-class Program:
-    """One process: its output in a file, ended by stop()."""
-
-    def __init__(self, folder, name, command, port=None, timeout=20, **options):
-        self.folder, self.name, self.port = Path(folder), name, port
-        self.log_path = self.folder / f"{name}.log"
-        env = {**PLAIN_ENV, **options.pop("env", {})}
-        with open(self.log_path, "ab") as log:
-            self.process = subprocess.Popen([str(c) for c in command], stdin=subprocess.DEVNULL, stdout=log, stderr=log, env=env, **options)
-        if port:
-            self.wait_port(port, timeout)
-
-    def wait_port(self, port, timeout):
-        def answers():
-            assert self.process.poll() is None, f"{self.name} ended with {self.process.returncode}: {self.log()[-3000:]}"
-            with socket.socket() as s:
-                return s.connect_ex(("127.0.0.1", port)) == 0
-        until(f"{self.name} to listen on {port}", answers, timeout)
-
-    @property
-    def pid(self):
-        return self.process.pid
-
-    def log(self):
-        return self.log_path.read_text(errors="replace")
-
-    def lines(self, count=None, timeout=10):
-        """What it wrote, a JSON object a line; waits for count of them."""
-        def read():
-            return [json.loads(line) for line in self.log().splitlines() if line.startswith("{") and line.endswith("}")]
-        if count is not None:
-            until(f"{count} lines of {self.name}", lambda: len(read()) >= count, timeout)
-        return read()
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-            try:
-                self.process.wait(10)
-            except subprocess.TimeoutExpired:
-                self.process.kill()
-                self.process.wait()
 
 
 # ---- HTTP ----
@@ -79,7 +44,7 @@ class Program:
 class Upstream:
     """An HTTP/1.1 server inside the test: /wait/MS/... answers after that time. Who asked for what is in .asked, in the order of the answers."""
 
-    def __init__(self):
+    def __init__(self, tls=None):
         self.asked = asked = []
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -107,6 +72,8 @@ class Upstream:
             request_queue_size = 256
         self.port = free_port()
         self.server = Server(("127.0.0.1", self.port), Handler)
+        if tls:
+            self.server.socket = tls.wrap_socket(self.server.socket, server_side=True, do_handshake_on_connect=False)
         self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.05})
         self.thread.start()
 
@@ -116,14 +83,14 @@ class Upstream:
         self.server.server_close()
 
 
-class Nginx(Program):
+class Nginx(Server):
     """Static files below .files, /proxy/ handed on to an upstream on keep-alive connections."""
 
     FIELDS = "method:$request_method path:$uri status:$status body:$body_bytes_sent asked:$content_length seconds:$request_time"
 
     def __init__(self, folder, upstream_port=9, workers=2):
         folder = Path(folder) / "nginx"
-        self.files, self.access = folder / "files", folder / "access.log"
+        self.files = folder / "files"
         self.files.mkdir(parents=True)
         port = free_port()
         fields = ",".join(f'"{name}":"{value}"' for name, value in (f.split(":", 1) for f in self.FIELDS.split()))
@@ -137,7 +104,7 @@ error_log {folder}/error.log;
 events {{ worker_connections 512; }}
 http {{
     log_format own escape=json '{{{fields}}}';
-    access_log {self.access} own;
+    access_log {folder}/access.log own;
     sendfile on;
     tcp_nopush on;
     client_body_temp_path {folder}/body;
@@ -154,14 +121,8 @@ http {{
     }}
 }}
 """)
-        super().__init__(folder, "nginx", ["nginx", "-p", folder, "-c", conf, "-e", folder / "error.log"], port)
-
-    def accesses(self, count):
-        """The access log once it has count lines."""
-        def read():
-            return [json.loads(line) for line in self.access.read_text().splitlines()]
-        until(f"{count} lines in nginx's access log", lambda: len(read()) >= count)
-        return read()
+        super().__init__(folder, ["nginx", "-p", folder, "-c", conf, "-e", folder / "error.log"], port)
+        self.log_path = self.folder / "access.log"
 
 
 def http_get(port, requests, tls=None, timeout=30):
@@ -203,14 +164,13 @@ def in_threads(calls):
 
 # ---- Redis ----
 
-class Redis(Program):
+class Redis(Server):
     def __init__(self, folder):
         folder = Path(folder) / "redis"
         folder.mkdir(parents=True)
         self.socket = folder / "redis.sock"
         port = free_port()
-        super().__init__(folder, "redis-server", ["redis-server", "--port", port, "--bind", "127.0.0.1", "--unixsocket", self.socket, "--save", "",
-                                                  "--dir", folder], port)
+        super().__init__(folder, ["redis-server", "--port", port, "--bind", "127.0.0.1", "--unixsocket", self.socket, "--save", "", "--dir", folder], port)
 
     def cli(self, *args, input=None, unix=False):
         where = ["-s", self.socket] if unix else ["-p", str(self.port)]
@@ -235,24 +195,28 @@ class Redis(Program):
 
 # ---- PostgreSQL ----
 
-class Postgres:
-    """A cluster of its own, as a user that is not root; every statement is in its log. folder: its parent; must be open to that user."""
+POSTGRES_ENV = {"PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+
+class Postgres(Server):
+    """A cluster of its own, as a user that is not root; every statement is in its log."""
 
     def __init__(self, user="postgres"):
         self.bin = max(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda p: int(p.parent.name))
-        self.user = pwd.getpwnam(user)
-        self.folder = Path(tempfile.mkdtemp(prefix="spoke-pg-", dir="/tmp"))
-        os.chown(self.folder, self.user.pw_uid, self.user.pw_gid)
-        self.data, self.port = self.folder / "data", free_port()
-        self._run("initdb", "-D", self.data, "-A", "trust", "-U", "tester", "--no-sync", "-E", "UTF8", "--locale=C")
-        (self.data / "postgresql.conf").open("a").write(f"""
+        folder = Path(tempfile.mkdtemp(prefix="spoke-postgres-"))          # pytest's folders are closed to that user
+        os.chown(folder, pwd.getpwnam(user).pw_uid, pwd.getpwnam(user).pw_gid)
+        as_user = ["setpriv", "--reuid", user, "--regid", user, "--clear-groups"]
+        data = folder / "data"
+        subprocess.run([*as_user, self.bin / "initdb", "-D", data, "-A", "trust", "-U", "tester", "--no-sync", "-E", "UTF8", "--locale=C"],
+                       check=True, capture_output=True, cwd="/", env=PLAIN_ENV, timeout=60)
+        super().__init__(folder, [self.bin / "postgres", "-D", data], wrap=as_user, cwd="/")
+        (data / "postgresql.conf").open("a").write(f"""
 listen_addresses = '127.0.0.1'
 port = {self.port}
-unix_socket_directories = '{self.folder}'
+unix_socket_directories = '{folder}'
 fsync = off
 logging_collector = on
 log_destination = 'jsonlog'
-log_directory = '{self.folder}'
+log_directory = '{folder}'
 log_filename = 'server.log'
 log_rotation_age = 0
 log_rotation_size = 0
@@ -260,24 +224,21 @@ log_min_duration_statement = 0
 max_connections = 40
 autovacuum = off
 """)
-        with open(self.folder / "out", "wb") as out:
-            self.process = subprocess.Popen([self.bin / "postgres", "-D", self.data], stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=PLAIN_ENV,
-                                            user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[], cwd="/")
-        until("postgres to answer", lambda: subprocess.run([self.bin / "pg_isready", "-h", "127.0.0.1", "-p", str(self.port)],
-                                                           capture_output=True, env=PLAIN_ENV).returncode == 0, 30)
-        self.log_path = self.folder / "server.json"
+        self.log_path = folder / "server.json"
 
-    def _run(self, program, *args):
-        subprocess.run([self.bin / program, *args], check=True, capture_output=True, user=self.user.pw_uid, group=self.user.pw_gid, extra_groups=[],
-                       cwd="/", env=PLAIN_ENV, timeout=60)
+    def ready(self, timeout=30):
+        def answers():
+            assert self.running, self.output()
+            return subprocess.run([self.bin / "pg_isready", "-h", self.folder, "-p", str(self.port)], capture_output=True, env=PLAIN_ENV).returncode == 0
+        until("postgres to answer", answers, timeout)
+        return self
 
-    @property
-    def pid(self):
-        return self.process.pid
+    def where(self, unix=False):
+        return ["-h", str(self.folder) if unix else "127.0.0.1", "-p", str(self.port), "-U", "tester"]
 
     def client(self, program, *args, unix=False, input=None, ok=True):
-        where = ["-h", str(self.folder) if unix else "127.0.0.1", "-p", str(self.port), "-U", "tester"]
-        env = {**PLAIN_ENV, "PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+        where = self.where(unix)
+        env = {**PLAIN_ENV, **POSTGRES_ENV}
         done = subprocess.run([self.bin / program, *where, *args, "postgres"], input=input, capture_output=True, text=True, env=env, timeout=60)
         assert not ok or done.returncode == 0, done.stderr
         return done
@@ -303,11 +264,8 @@ autovacuum = off
         until(f"{count} statements in the log of postgres", lambda: len(read()) >= count, timeout)
         return read()
 
-    def stop(self):
-        self.process.terminate()
-        try:
-            self.process.wait(20)
-        except subprocess.TimeoutExpired:
-            self.process.kill()
-            self.process.wait()
+    def stop(self, timeout=20):
+        if self.running:
+            self.process.send_signal(signal.SIGINT)        # ends without waiting for its clients
+        super().stop(timeout)
         shutil.rmtree(self.folder, ignore_errors=True)

@@ -7,6 +7,8 @@
 
     s = server([sys.executable, "-m", "http.server", PORT])        # PORT becomes the number; LOG the path of the access log
     s.url, s.port, s.pid, s.output(), s.records()"""
+import concurrent.futures
+import http.client
 import http.server
 import json
 import os
@@ -151,6 +153,25 @@ def started(tmp_path, request):
 def python_server(*args):
     """The command of programs/http_server.py, which logs each request as it saw it."""
     return [sys.executable, PROGRAMS / "http_server.py", "--port", PORT, "--log", LOG, *args]
+
+
+def on_threads(n, work, items):
+    """work(item) for each, n at once; the first exception is raised."""
+    with concurrent.futures.ThreadPoolExecutor(n) as pool:
+        return list(pool.map(work, items))
+
+
+def ask(port, *requests, headers=None, tls=None):
+    """(method, path) or (method, path, body) each, on one connection; it is opened again when the server closes it. Returns the statuses."""
+    c = http.client.HTTPSConnection("localhost", port, timeout=30, context=tls) if tls else http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+    found = []
+    for method, path, *body in requests:
+        c.request(method, path, body=body[0] if body else None, headers=headers or {})
+        answer = c.getresponse()
+        answer.read()
+        found.append(answer.status)
+    c.close()
+    return found
 
 
 class Nowhere(http.server.ThreadingHTTPServer):
