@@ -23,11 +23,14 @@ struct context {
         struct context *candidates[CONTEXT_LINKS_MAX];
         size_t n_candidates;
         uint64_t begun_ns;
+        struct process *process;                   /* of the connection, referenced while it is in workers */
         uint32_t tgid;
         uint64_t worker;                           /* goid, or tid: who serves it */
         bool by_goroutine;
         bool first;                                /* first request that this goroutine served, as far as we saw */
         bool shared;                               /* another was open on the thread meanwhile: a call out may be its late work */
+        uint32_t overlaps;                         /* of its process when it began */
+        bool crowded;                              /* others were open in its process when it began */
         bool in_workers, in_ends;
         struct context *next_worker, *next_end;    /* in their buckets */
         uint64_t end_key;                          /* of the connection's two ends and the request's first byte */
@@ -117,6 +120,9 @@ static void worker_remove(struct contexts *t, struct context *c) {
                 at = &(*at)->next_worker;
         *at = c->next_worker;
         c->in_workers = false;
+        if (c->process && !c->by_goroutine)
+                c->process->open_requests--;
+        c->process = process_unref(c->process);
 }
 
 /* Server exchanges open on a goroutine or thread, at most n of them. */
@@ -216,11 +222,17 @@ static void find_parent_by_goroutine(struct contexts *t, struct context *c, cons
 }
 
 /* A thread that served several at once may call out for one that is answered already, so that only one that had the thread to itself is
- * certain to be the one. */
+ * certain to be the one. A program whose threads serve several at once runs event loops, which may hand work to each other: there only one
+ * that had the whole program to itself is. */
+static bool is_certain(const struct context *c) {
+        const struct process *p = c->process;
+        return !c->shared && (!p || !p->multiplexes || (!c->crowded && c->overlaps == p->overlaps));
+}
+
 static void find_parent_by_thread(struct contexts *t, struct context *c, const struct chunk *at) {
         struct context *found[CONTEXT_LINKS_MAX];
         size_t n = open_on(t, c->tgid, at->tid, false, at->end_ns, found, TEL_ARRAY_LEN(found));
-        set_parent(t, c, found, n, n == 1 && !found[0]->shared);
+        set_parent(t, c, found, n, n == 1 && is_certain(found[0]));
 }
 
 static void find_parent(struct contexts *t, struct context *c, const struct chunk *at) {
@@ -272,6 +284,13 @@ static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
         for (struct context *o = *bucket; o; o = o->next_worker)
                 if (is_worker(o, c->tgid, c->worker, c->by_goroutine))
                         o->shared = c->shared = true;
+        c->process = x->connection->process ? process_ref(x->connection->process) : NULL;
+        if (c->process && !c->by_goroutine) {
+                struct process *p = c->process;
+                p->multiplexes = p->multiplexes || c->shared;
+                c->crowded = p->open_requests++ > 0;
+                c->overlaps = p->overlaps += c->crowded;
+        }
         c->next_worker = *bucket;
         *bucket = c;
         c->in_workers = true;

@@ -23,6 +23,13 @@ struct client_poll {
         struct output *output;
 };
 
+/* What a frame that the client keeps holds: the client counts frames, people count spans. */
+struct kept {
+        uint32_t items;
+        uint32_t kind;                             /* enum tel_frame_kind */
+};
+#define KEPT_MAX 65536u                            /* frames: of an 8 MiB backlog each would have 128 bytes */
+
 struct output {
         uv_loop_t *loop;
         uv_timer_t timer;
@@ -38,6 +45,9 @@ struct output {
         uint64_t good_ns;                          /* when collectord was last seen to take what it is given */
         uint64_t connected_ns;                     /* since when the present connection stands; 0: there is none */
         uint64_t reconnects, acknowledged;         /* the client's, as they were looked at last */
+        struct kept *kept;                         /* a ring of KEPT_MAX, in the order of the client's; made with the client */
+        uint32_t kept_first, kept_n;
+        uint64_t kept_acknowledged, kept_dropped;  /* the client's counts that kept goes by */
         bool proven;                               /* something was acknowledged on the present connection */
         bool away, flushing;
         uint64_t failed_ns;                        /* the last try to post failed then */
@@ -62,10 +72,14 @@ static void count_items(struct output *o, enum tel_frame_kind kind, uint64_t ite
         *(kind == TEL_FRAME_TRACES ? &o->stats.dropped_spans : &o->stats.dropped_points) += items;
 }
 
+static uint64_t body_items(const struct body *b) {
+        return tel_otlp_items(b->kind == TEL_FRAME_TRACES ? TEL_TRACES : TEL_METRICS, b->bytes, b->bytes + b->n);
+}
+
 static void body_drop(struct output *o, struct body *b) {
         o->stats.dropped++;
         o->stats.dropped_bytes += b->n;
-        count_items(o, b->kind, tel_otlp_items(b->kind == TEL_FRAME_TRACES ? TEL_TRACES : TEL_METRICS, b->bytes, b->bytes + b->n));
+        count_items(o, b->kind, body_items(b));
         body_forget(o, b);
 }
 
@@ -84,14 +98,36 @@ static void queue_put_back(struct output *o, struct body *b) {
                 o->last = b;
 }
 
+static void say_dropped(struct output *o, uint64_t dropped, const char *error) {
+        char text[24];
+        tel_log_repeated(&o->log_dropped, uv_hrtime(), TEL_LOG_WARN, "the oldest spans and metrics are dropped: nobody takes them",
+                         { "dropped", TEL_LOGF(text, "%llu", (unsigned long long)dropped) }, { "err", error });
+}
+
+/* Frames leave the client from its oldest on, acknowledged or dropped. */
+static void kept_settle(struct output *o) {
+        struct tel_client_stats s;
+        tel_client_get_stats(o->client, &s);
+        uint64_t acknowledged = s.acknowledged - o->kept_acknowledged, dropped = s.dropped_frames - o->kept_dropped;
+        o->kept_acknowledged = s.acknowledged;
+        o->kept_dropped = s.dropped_frames;
+        for (uint64_t i = 0; i < acknowledged + dropped && o->kept_n > 0; i++) {
+                const struct kept *k = &o->kept[o->kept_first];
+                if (i >= acknowledged)
+                        count_items(o, (enum tel_frame_kind)k->kind, k->items);
+                o->kept_first = (o->kept_first + 1) % KEPT_MAX;
+                o->kept_n--;
+        }
+        if (dropped > 0)
+                say_dropped(o, s.dropped_frames, s.connect_error ? strerror(s.connect_error) : s.last_error_text);
+}
+
 static void queue_make_room(struct output *o, size_t bytes) {
-        char dropped[24];
         if (o->bytes + bytes <= OUTPUT_QUEUE_MAX)
                 return;
         while (o->first && o->bytes + bytes > OUTPUT_QUEUE_MAX)
                 body_drop(o, queue_take(o));
-        tel_log_repeated(&o->log_dropped, uv_hrtime(), TEL_LOG_WARN, "the oldest spans and metrics are dropped: nobody takes them",
-                         { "dropped", TEL_LOGF(dropped, "%llu", (unsigned long long)o->stats.dropped) }, { "err", o->stats.error });
+        say_dropped(o, o->stats.dropped, o->stats.error);
 }
 
 /* ---- The client on the loop ---- */
@@ -143,6 +179,7 @@ static void client_watch(struct output *o) {
 static void client_step(struct output *o) {
         client_watch(o);                           /* tel_client_send() may have closed it */
         tel_client_step(o->client, uv_hrtime());
+        kept_settle(o);
         client_watch(o);
 }
 
@@ -176,10 +213,13 @@ static void client_judge(struct output *o, uint64_t now_ns) {
 
 static void give_to_client(struct output *o, struct body *b) {
         int r = tel_client_send(o->client, b->kind, b->bytes, b->n);
+        kept_settle(o);                            /* it may have made room first */
         if (r < 0) {
                 body_drop(o, b);
                 return;
         }
+        if (o->kept_n < KEPT_MAX)
+                o->kept[(o->kept_first + o->kept_n++) % KEPT_MAX] = (struct kept){ (uint32_t)body_items(b), b->kind };
         o->stats.frames++;
         o->stats.bytes += b->n;
         body_forget(o, b);
@@ -324,9 +364,11 @@ static int client_open(struct output *o, const struct output_options *options, c
         }
         o->client = tel_client_new(&(struct tel_client_options){ .path = path, .name = options->name ? options->name : "beylad",
                                                                  .version = options->version ? options->version : SUITE_VERSION });
-        if (o->client)
+        int r = o->client ? 0 : -errno;
+        if (r == 0 && !(o->kept = calloc(KEPT_MAX, sizeof(o->kept[0]))))
+                r = -ENOMEM;
+        if (r == 0)
                 return 0;
-        int r = -errno;
         snprintf(reterr, OUTPUT_ERROR_MAX, "collector '%.100s': %s", options->collector, strerror(-r));
         return r;
 }
@@ -342,6 +384,7 @@ struct output *output_free(struct output *o) {
         if (o->client)
                 client_unwatch(o);
         o->client = tel_client_free(o->client);
+        free(o->kept);
         if (o->posting)
                 body_drop(o, TEL_TAKE(o->posting));
         while (o->first)

@@ -33,7 +33,7 @@ struct output_stats {
         uint64_t bytes;                            /* of all requests given to either */
         uint64_t posts, failures;                  /* tries to post, and those of them that failed */
         uint64_t dropped, dropped_bytes;           /* requests given up: the queue was full, refused for good, or left at the end */
-        uint64_t dropped_spans, dropped_points;    /* in them, where they were dropped here; the client counts frames only */
+        uint64_t dropped_spans, dropped_points;    /* in them */
         size_t waiting, waiting_bytes;             /* requests here and in the client */
         char error[OUTPUT_ERROR_MAX];              /* what went wrong last with the endpoint; "": nothing yet */
 };

@@ -27,8 +27,9 @@ struct process {
         uint32_t port;                             /* that it was selected by; 0: by its executable */
         bool is_32bit;                             /* its calls are not those the probes know: nothing of it is observed */
         uint64_t requests;                         /* server exchanges ended, for stats */
+        uint32_t open_requests, overlaps;          /* context's: server exchanges open by thread; how often one began beside others */
+        bool multiplexes;                          /* context's: one thread served several at once */
         unsigned refs;
-        void *owner;                               /* discover's */
 };
 
 struct process_options {

@@ -75,7 +75,7 @@ void report_stats(const struct report *r, bool json, FILE *to) {
                 { "processes", discover_count(r->discover) }, { "processes_attached", stats.processes.attached },
                 { "processes_ended", stats.processes.ended }, { "processes_failures", stats.processes.failures },
                 { "processes_full", stats.processes.full }, { "tls_libraries", tls.libraries }, { "tls_sites", tls.sites },
-                { "output_spans", stats.spans.sent }, { "output_points", stats.spans.points }, { "output_bytes", r->output.bytes },
+                { "output_queued_spans", stats.spans.sent }, { "output_queued_points", stats.spans.points }, { "output_bytes", r->output.bytes },
                 { "output_frames", r->output.frames }, { "output_acknowledged", r->output.acknowledged }, { "output_posted", r->output.posted },
                 { "output_failures", r->output.failures }, { "output_dropped", r->output.dropped },
                 { "output_dropped_spans", r->output.dropped_spans }, { "output_waiting", r->output.waiting },
