@@ -252,7 +252,7 @@ static void find_parent(struct contexts *t, struct context *c, const struct chun
 
 static bool on_begun(void *ctx, struct exchange *x, const struct chunk *at) {
         struct contexts *t = ctx;
-        struct context *c = t->stats.open < CONTEXT_OPEN_MAX && t->stats.held < CONTEXT_HELD_MAX ? calloc(1, sizeof(*c)) : NULL;
+        struct context *c = t->stats.open < CONTEXT_OPEN_MAX ? calloc(1, sizeof(*c)) : NULL;
         if (!c)
                 return false;
         c->refs = 1;
@@ -296,6 +296,8 @@ static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
         c->in_workers = true;
 }
 
+static void hand_on_oldest(struct contexts *t);
+
 static void on_ended(void *ctx, struct exchange *x) {
         struct contexts *t = ctx;
         worker_remove(t, x->context);
@@ -305,6 +307,8 @@ static void on_ended(void *ctx, struct exchange *x) {
         x->next = NULL;
         *t->held_tail = x;
         t->held_tail = &x->next;
+        if (t->stats.held > CONTEXT_HELD_MAX)
+                hand_on_oldest(t);                 /* it may miss its other end; a lost span would be worse */
 }
 
 static void on_dropped(void *ctx, struct exchange *x, bool counted) {
@@ -413,15 +417,18 @@ static void hand_on(struct contexts *t, struct exchange *x) {
         exchange_free(x);
 }
 
+static void hand_on_oldest(struct contexts *t) {
+        struct exchange *x = t->held;
+        t->held = x->next;
+        if (!t->held)
+                t->held_tail = &t->held;
+        t->stats.held--;
+        hand_on(t, x);
+}
+
 void contexts_release(struct contexts *t, uint64_t now_ns) {
-        while (t->held && (now_ns == UINT64_MAX || t->held->end_ns + CONTEXT_HOLD_NS <= now_ns)) {
-                struct exchange *x = t->held;
-                t->held = x->next;
-                if (!t->held)
-                        t->held_tail = &t->held;
-                t->stats.held--;
-                hand_on(t, x);
-        }
+        while (t->held && (now_ns == UINT64_MAX || t->held->end_ns + CONTEXT_HOLD_NS <= now_ns))
+                hand_on_oldest(t);
 }
 
 struct contexts *contexts_free(struct contexts *t) {

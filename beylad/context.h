@@ -12,7 +12,8 @@
 
 #define CONTEXT_HOLD_NS (100 * TEL_NS_PER_MS)      /* twice the longest time an event waits in the ring */
 #define CONTEXT_OPEN_MAX 20000                     /* exchanges open at once: about 10 MB; one more is counted as lost */
-#define CONTEXT_HELD_MAX 65536                     /* finished and waiting: what 0.1 s of the busiest server gives, many times */
+#define CONTEXT_HELD_MAX 16384                     /* finished and waiting, about 15 MB: what 0.1 s of the busiest HTTP server gives; above it the
+                                                    * oldest does not wait any longer */
 #define CONTEXT_LINKS_MAX 8                        /* of one span: with more candidates a link says nothing */
 #define CONTEXT_ADOPT_MAX 1000                     /* spans that may share one foreign (trace, parent) before new ones start traces of their own */
 #define CONTEXT_AGE_MAX_NS (300 * TEL_NS_PER_S)    /* of an open exchange as a parent */

@@ -185,9 +185,8 @@ def test_redis_in_a_burst(redis, observe):
     b.settled(1.0, 60)
     stats = b.stats()
     assert called > 96000
-    if stats["events_lost"] == 0:                  # above 650,000 a second some are given up, and counted: CONTEXT_HELD_MAX
-        assert stats["spans_server"] + stats["requests_lost"] == called
-        assert stats["requests_lost"] < called / 10, stats
+    if stats["events_lost"] == 0:
+        assert (stats["spans_server"], stats["requests_lost"]) == (called, 0)
     else:                                          # a machine too slow for this: a call that was lost counts once, whatever it held
         assert stats["requests_lost"] > 0 and stats["spans_server"] + stats["requests_lost"] <= called
 

@@ -11,7 +11,7 @@
 #include "beylad/sampler.h"
 
 #define MS TEL_NS_PER_MS
-#define SPANS_MAX 4096
+#define SPANS_MAX 20000
 
 static struct sampler sampler;
 static struct contexts *t;
@@ -389,6 +389,23 @@ static void test_hold(void **state) {
         connection_unref(server);
 }
 
+/* Too many at once: the oldest goes without waiting, and nothing is lost. */
+static void test_held_has_a_bound(void **state) {
+        struct contexts_stats s;
+        (void)state;
+        struct connection *in = connect_ports(0, 80, 5000);
+        for (int i = 1; i <= CONTEXT_HELD_MAX + 3; i++)
+                answer(ask(in, EXCHANGE_SERVER, i, 10, 7, 0, 0, NULL), 11);
+        contexts_get_stats(t, &s);
+        assert_int_equal(s.held, CONTEXT_HELD_MAX);
+        assert_int_equal(n_heard, 3);
+        contexts_release(t, UINT64_MAX);
+        assert_int_equal(n_heard, CONTEXT_HELD_MAX + 3);
+        contexts_get_stats(t, &s);
+        assert_int_equal(s.lost, 0);
+        connection_unref(in);
+}
+
 static void test_open_has_a_bound(void **state) {
         struct contexts_stats s;
         (void)state;
@@ -447,7 +464,7 @@ int main(void) {
                 TEST(test_child_by_thread), TEST(test_threads_are_of_a_process), TEST(test_several_open_give_links), TEST(test_event_loops_share_work), TEST(test_an_old_request_is_no_parent),
                 TEST(test_child_by_goroutine), TEST(test_child_of_a_goroutine), TEST(test_caller), TEST(test_two_ends), TEST(test_chain),
                 TEST(test_headers_handed_on), TEST(test_adoption_has_an_end), TEST(test_sampled_flag_is_inherited), TEST(test_hold),
-                TEST(test_open_has_a_bound), TEST(test_fifty_at_once),
+                TEST(test_held_has_a_bound), TEST(test_open_has_a_bound), TEST(test_fifty_at_once),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
