@@ -9,11 +9,13 @@ struct kernel_atomic { int counter; };
 struct signal_struct { struct kernel_atomic live; } KERNEL_TYPE;
 struct task_struct___signal { struct signal_struct *signal; } KERNEL_TYPE;
 
+/* A fork of an observed process may serve at once, and its libraries are probed by process; an exec is any program's, and a wake-up is an
+ * interrupt. */
 static __always_inline void process_emit(__u32 tgid, __u32 what, __u32 parent) {
         struct probe_process e = { .what = what, .parent = parent };
         head_set(&e.head, PROBE_PROCESS, 0, sizeof(e), bpf_ktime_get_boot_ns());
         e.head.tgid = tgid;
-        if (bpf_ringbuf_output(&events, &e, sizeof(e), what == PROBE_EXIT ? wake_flags(switches_get()) : BPF_RB_FORCE_WAKEUP) < 0)
+        if (bpf_ringbuf_output(&events, &e, sizeof(e), what == PROBE_FORK ? BPF_RB_FORCE_WAKEUP : wake_flags(switches_get())) < 0)
                 count(PROBE_COUNT_LOST, 1);
         else
                 count(PROBE_COUNT_EVENTS, 1);

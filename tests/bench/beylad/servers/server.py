@@ -9,6 +9,7 @@ count = itertools.count(1)
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True                 # head and body are two writes; 40 ms of waiting would be all one sees
 
     def do_GET(self):
         body = f"{next(count)}\n".encode()
