@@ -8,8 +8,8 @@
 #define PROBE_CALL_MAX (4u * PROBE_CAPTURE_MAX)    /* bytes captured of one call; the rest is counted, and known to be missing */
 #define PROBE_IOVECS_MAX 1024u                     /* of one readv, writev, sendmsg: UIO_MAXIOV, what the kernel takes. Node writes three for each stream
                                                     * of HTTP/2 that has an answer */
-#define PROBE_RING_BYTES (2u << 20)                /* 0.05 s of the busiest server measured here, eight times what waits before we are woken. Twice that
-                                                    * is resident memory of ours, because it is mapped twice in a row */
+#define PROBE_RING_BYTES (4u << 20)                /* 0.1 s of the busiest server measured here, and bursts of large bodies over HTTP/2. It counts twice in
+                                                    * our resident memory, because it is mapped twice in a row */
 #define PROBE_TARGETS_MAX 4096u                    /* processes observed at once */
 #define PROBE_VERDICTS_MAX 16384u                  /* connections the user side has told something about */
 
