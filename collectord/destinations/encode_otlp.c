@@ -315,9 +315,11 @@ static void answer_json(const char *text, size_t n, uint64_t *rejected, char *me
                 if (is_partial && t == TEL_JSON_OBJECT)
                         inside = true;
                 else if (inside && is_rejected && (t == TEL_JSON_NUMBER || t == TEL_JSON_STRING)) {
-                        char digits[24];
-                        snprintf(digits, sizeof(digits), "%.*s", (int)TEL_MIN(j.len, sizeof(digits) - 1), j.text);
-                        *rejected = digits[0] == '-' ? 0 : strtoull(digits, NULL, 10);
+                        bool negative;
+                        uint64_t magnitude;
+                        /* An int64: what is none counts nothing, as in protobuf. */
+                        bool fits = tel_json_integer(j.text, j.len, &negative, &magnitude) == 0 && !negative && magnitude <= INT64_MAX;
+                        *rejected = fits ? magnitude : 0;
                 } else if (inside && is_message && t == TEL_JSON_STRING && j.len < size) {
                         ssize_t len = tel_json_unescape(j.text, j.len, message);
                         message[len > 0 ? len : 0] = '\0';
