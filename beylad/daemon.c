@@ -190,8 +190,10 @@ static void apply_step(struct daemon *d, enum budget_step before) {
         enum budget_step step = d->budget.step;
         probes_capture_max(d->probes, step >= BUDGET_HEADS ? BUDGET_HEAD_BYTES : PROBE_CALL_MAX);
         tracer_set_traces(d->tracer, step < BUDGET_METRICS);
-        if (step == BUDGET_DETACHED || before == BUDGET_DETACHED)
+        if (step == BUDGET_DETACHED || before == BUDGET_DETACHED) {
                 discover_pause(d->discover, step == BUDGET_DETACHED, clock_boot_ns());
+                d->discover_due_ns = 0;
+        }
         be_busy(d);
 }
 
@@ -225,7 +227,8 @@ static void on_slow(uv_timer_t *timer) {
         uint64_t now_ns = clock_boot_ns();
         d->real_offset_ns = clock_real_offset_ns();
         step_budget(d, now_ns);
-        discover_check(d->discover, now_ns);
+        if (discover_check(d->discover, now_ns))
+                d->discover_due_ns = 0;
         code_library_close();
         if (d->discover_due_ns <= now_ns)
                 be_busy(d);

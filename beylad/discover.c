@@ -261,7 +261,8 @@ static bool is_stale(struct discover *d, const struct observed *o) {
         return start != o->process->start_ticks || (exe_stat(d, o->pid, &st) == 0 && (st.st_ino != o->inode || st.st_dev != o->device));
 }
 
-void discover_check(struct discover *d, uint64_t now_ns) {
+bool discover_check(struct discover *d, uint64_t now_ns) {
+        bool any = false;
         for (size_t i = 0; i < BUCKETS; i++)
                 for (struct observed *o = d->buckets[i], *next; o; o = next) {
                         uint32_t pid = o->pid;
@@ -270,7 +271,9 @@ void discover_check(struct discover *d, uint64_t now_ns) {
                                 continue;
                         observed_free(d, o);
                         pending_add(d, pid, now_ns);
+                        any = true;
                 }
+        return any;
 }
 
 /* Observes pid when it belongs: by port (0: none of its ports is selected) or by its executable. */

@@ -32,10 +32,11 @@ struct discover *discover_new(const struct discover_options *options);
 struct discover *discover_free(struct discover *d);
 /* Another selection (borrowed until the next): all processes are looked at, those that no longer belong are left. Returns 0 or -errno. */
 int discover_select(struct discover *d, const struct selection *selection, uint64_t now_ns);
-/* on: nothing is observed until it is off again, when all processes are looked at. */
+/* on: nothing is observed until it is off again; then discover_step() is due, which looks at all processes. */
 void discover_pause(struct discover *d, bool on, uint64_t now_ns);
-/* What lost events would have said: processes that are gone or run something else are left. Now and then. */
-void discover_check(struct discover *d, uint64_t now_ns);
+/* What lost events would have said: processes that are gone or run something else are left. Now and then. Returns whether there were any:
+ * then discover_step() is due. */
+bool discover_check(struct discover *d, uint64_t now_ns);
 void discover_event(struct discover *d, const struct probe_process *e, uint64_t now_ns);
 /* The observed process, or NULL. For each event; an event of a process we have not heard of tells of it. */
 struct process *discover_find(struct discover *d, uint32_t pid, uint64_t now_ns);

@@ -15,6 +15,7 @@ struct tracer {
         struct contexts *contexts;
         struct connections *connections;
         struct red *red;
+        struct red_options red_options;            /* that red was made with */
         struct spans *spans;
         bool traces, user_agent;
         int64_t real_offset_ns;                    /* of the release that runs */
@@ -88,25 +89,17 @@ static int make_routes(const struct settings *s, struct routes **ret, char *rete
         return r;
 }
 
-static struct red *make_red(const struct settings *s) {
-        return red_new(&(struct red_options){ .series_max = (size_t)s->metrics.series, .idle_ns = s->metrics.idle_ns });
-}
-
-/* Whether what red was made of is the same. */
-static bool same_metrics(const struct settings *a, const struct settings *b) {
-        return a->metrics.enabled == b->metrics.enabled && a->metrics.series == b->metrics.series && a->metrics.idle_ns == b->metrics.idle_ns;
-}
-
 int tracer_configure(struct tracer *t, const struct settings *s, char *reterr) {
-        const struct settings *old = t->options.settings;
-        bool metrics = s->metrics.enabled && t->options.request, anew = !t->routes || !same_metrics(old, s);
+        struct red_options options = { .series_max = (size_t)s->metrics.series, .idle_ns = s->metrics.idle_ns };
+        bool metrics = s->metrics.enabled && t->options.request;
+        bool anew = metrics != (t->red != NULL) || memcmp(&options, &t->red_options, sizeof(options)) != 0;
         struct routes *routes = NULL;
         struct red *red = NULL;
         double ratio = 1;
         int r = make_routes(s, &routes, reterr);
         if (r < 0)
                 return r;
-        if (anew && metrics && !(red = make_red(s))) {
+        if (anew && metrics && !(red = red_new(&options))) {
                 routes_free(routes);
                 snprintf(reterr, TRACER_ERROR_MAX, "out of memory");
                 return -ENOMEM;
@@ -116,6 +109,7 @@ int tracer_configure(struct tracer *t, const struct settings *s, char *reterr) {
         if (anew) {
                 red_free(t->red);
                 t->red = red;
+                t->red_options = options;
         }
         memset(t->headers, 0, sizeof(t->headers));
         t->user_agent = false;

@@ -172,11 +172,42 @@ static void test_lying_lengths(void **state) {
         free(text);
 }
 
+static void on_request(void *ctx, enum tel_frame_kind kind, const uint8_t *body, size_t n, size_t items) {
+        (void)body, (void)n;
+        *(size_t *)ctx += kind == TEL_FRAME_METRICS ? items : 0;
+}
+
+/* Settings are changed in place by a reload; metrics that were switched off stop, and switched on again begin anew. */
+static void test_metrics_follow_the_settings(void **state) {
+        char error[TRACER_ERROR_MAX];
+        struct tracer *t = NULL;
+        size_t points = 0;
+        (void)state;
+        record();
+        settings.printer = PRINTER_DISABLED;
+        assert_int_equal(tracer_new(&(struct tracer_options){ .settings = &settings, .print_to = stdout, .request = on_request, .ctx = &points }, &t, error), 0);
+        FILE *from = fopen(path, "re");
+        assert_int_equal(recording_replay(from, path, t, error), 0);
+        fclose(from);
+        assert_true(points > 0);
+        points = 0;
+        settings.metrics.enabled = false;
+        assert_int_equal(tracer_configure(t, &settings, error), 0);
+        tracer_metrics(t, 1, 0);
+        assert_int_equal(points, 0);
+        settings.metrics.enabled = true;
+        assert_int_equal(tracer_configure(t, &settings, error), 0);
+        tracer_metrics(t, 1, 0);
+        assert_int_equal(points, 0);
+        tracer_free(t);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_round_trip), TEST(test_mode), TEST(test_cut_anywhere), TEST(test_not_a_recording), TEST(test_lying_lengths),
+                TEST(test_metrics_follow_the_settings),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
