@@ -193,15 +193,6 @@ static void verdict(struct entry *e) {
                 t->options.verdict(t->options.ctx, e->c.id, &v);
 }
 
-static void ignore(struct entry *e) {
-        if (e->ignored)
-                return;
-        parser_end(e);
-        e->ignored = true;
-        e->held.n = 0;
-        verdict(e);
-}
-
 void connection_upgraded(struct connection *c) {
         /* The parser is still running: it is ended when it returns. */
         entry_of(c)->ignored = true;
@@ -275,20 +266,21 @@ static void give_up(struct entry *e) {
         if (++e->tries < CONNECTION_TRIES)
                 return;
         e->table->stats.unknown++;
-        ignore(e);
+        e->ignored = true;
+        verdict(e);
 }
 
 /* The first bytes of a turn of a connection whose protocol is not known. */
 static void detect(struct entry *e, const struct chunk *k) {
         const struct protocol *p = NULL;
-        size_t held = e->held.n, more = TEL_MIN(k->n, HELD_MAX - held);
+        size_t held = e->held.n;
         if (k->turn)
                 held = 0;
         else if (held == 0)
                 return;                            /* in the midst of a turn that matched nothing */
         if (held == 0)
                 e->held.at = *k;
-        more = TEL_MIN(k->n, HELD_MAX - held);
+        size_t more = TEL_MIN(k->n, HELD_MAX - held);
         memcpy(e->held.bytes + held, k->data, more);
         e->held.n = held + more;
         enum protocol_match m = match(e, e->held.bytes, e->held.n, &p);

@@ -16,7 +16,7 @@ struct context {
         unsigned refs;
         struct exchange *exchange;                 /* NULL once it was handed on */
         enum exchange_role role;
-        bool ended, resolved, sampled;
+        bool resolved, sampled;
         uint8_t trace_id[16], span_id[8], parent_span_id[8];   /* trace and parent: valid once resolved */
         struct trace_parent foreign;               /* traceparent of the request */
         struct context *parent;                    /* client: the server exchange it belongs to; server: the client at the other end */
@@ -301,7 +301,6 @@ static void hand_on_oldest(struct contexts *t);
 static void on_ended(void *ctx, struct exchange *x) {
         struct contexts *t = ctx;
         worker_remove(t, x->context);
-        x->context->ended = true;
         t->stats.open--;
         t->stats.held++;
         x->next = NULL;
@@ -320,7 +319,6 @@ static void on_dropped(void *ctx, struct exchange *x, bool counted) {
         worker_remove(t, c);
         end_remove(t, c);
         c->exchange = NULL;
-        c->ended = true;
         t->stats.open--;
         x->context = context_unref(c);
 }

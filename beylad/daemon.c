@@ -526,7 +526,6 @@ int daemon_run(const struct arguments *a) {
         if (with_curl)
                 curl_global_init(CURL_GLOBAL_DEFAULT);
         signal(SIGPIPE, SIG_IGN);
-        stats.start_ns = (uint64_t)((int64_t)clock_boot_ns() + clock_real_offset_ns());
         d->real_offset_ns = clock_real_offset_ns();
         uv_loop_init(&d->loop);
         int r = build(d, error);

@@ -5,6 +5,7 @@
 
 #include "beylad/pairs.h"
 #include "libtelemetry/log.h"
+#include "libtelemetry/utf8.h"
 
 #define PREFIX_BEYLA "BEYLA_"
 #define PREFIX_EBPF "OTEL_EBPF_"
@@ -336,7 +337,7 @@ static void look_at(const char *entry, environment_warn_fn warn_fn, void *ctx) {
         size_t n = strcspn(entry, "=");
         if (entry[n] == '\0')
                 return;
-        pairs_text(name, sizeof(name), entry, TEL_MIN(n, sizeof(name) - 1));
+        tel_utf8_printable(name, sizeof(name), entry, TEL_MIN(n, sizeof(name) - 1));
         bool ebpf = begins_with(name, PREFIX_EBPF), beyla = begins_with(name, PREFIX_BEYLA);
         if (begins_with(name, PREFIX_OTLP) && !is_row(name, true)) {
                 warn_fn(ctx, name, "not supported: collectord exports with headers, TLS and timeouts (destinations)");

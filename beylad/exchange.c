@@ -79,27 +79,11 @@ static int64_t reserve(struct exchange *x, size_t n) {
 }
 
 /* Copies what makes at most EXCHANGE_FIELD_MAX bytes of printable UTF-8, cut between characters. Returns where they are, or -ENOMEM. */
-static int64_t keep(struct exchange *x, const uint8_t *bytes, size_t n) {
-        const uint8_t *end = bytes + n;
-        size_t used = 0;
-        int64_t at = reserve(x, TEL_MIN(n, (size_t)EXCHANGE_FIELD_MAX));
-        if (at < 0)
-                return at;
-        char *to = x->text + at;
-        while (bytes < end) {
-                size_t len = tel_utf8_sequence(bytes, end);
-                if (used + TEL_MAX(len, (size_t)1) > EXCHANGE_FIELD_MAX)
-                        break;
-                if (len == 0 || *bytes < 0x20 || *bytes == 0x7f)
-                        to[used++] = '?';
-                else {
-                        memcpy(to + used, bytes, len);
-                        used += len;
-                }
-                bytes += TEL_MAX(len, (size_t)1);
-        }
-        to[used] = '\0';
-        x->text_len += (uint32_t)used + 1;
+static int64_t keep(struct exchange *x, const void *bytes, size_t n) {
+        size_t room = TEL_MIN(n, (size_t)EXCHANGE_FIELD_MAX);
+        int64_t at = reserve(x, room);
+        if (at >= 0)
+                x->text_len += (uint32_t)tel_utf8_printable(x->text + at, room + 1, bytes, n) + 1;
         return at;
 }
 

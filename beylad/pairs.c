@@ -3,25 +3,6 @@
 
 #include "libtelemetry/utf8.h"
 
-size_t pairs_text(char *out, size_t out_n, const char *bytes, size_t n) {
-        const uint8_t *p = (const uint8_t *)bytes, *end = p + n;
-        size_t used = 0;
-        while (p < end) {
-                size_t len = tel_utf8_sequence(p, end);
-                if (used + TEL_MAX(len, (size_t)1) >= out_n)
-                        break;
-                if (len == 0 || *p < 0x20 || *p == 0x7f)
-                        out[used++] = '?';
-                else {
-                        memcpy(out + used, p, len);
-                        used += len;
-                }
-                p += TEL_MAX(len, (size_t)1);
-        }
-        out[used] = '\0';
-        return used;
-}
-
 static int hex(char c) {
         return c >= '0' && c <= '9' ? c - '0' : (c | 0x20) >= 'a' && (c | 0x20) <= 'f' ? (c | 0x20) - 'a' + 10 : -1;
 }
@@ -39,7 +20,7 @@ static void text_read(char out[static PAIRS_TEXT_MAX], const char *from, const c
                 decoded[n++] = low < 0 ? *from : (char)(high << 4 | low);
                 from += low < 0 ? 1 : 3;
         }
-        pairs_text(out, PAIRS_TEXT_MAX, decoded, n);
+        tel_utf8_printable(out, PAIRS_TEXT_MAX, decoded, n);
 }
 
 bool pairs_next(const char **at, const char *end, struct pair *ret) {

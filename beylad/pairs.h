@@ -13,5 +13,3 @@ struct pair {
 
 /* The next pair in [*at, end), which moves behind it. What is no pair is passed over. Returns false at the end. */
 bool pairs_next(const char **at, const char *end, struct pair *ret);
-/* Copies n bytes as printable UTF-8: what is none, and controls, become '?'; cut between characters. out_n: at least 1. Returns the length. */
-size_t pairs_text(char *out, size_t out_n, const char *bytes, size_t n);

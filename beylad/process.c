@@ -7,6 +7,7 @@
 
 #include "beylad/pairs.h"
 #include "beylad/runtime.h"
+#include "libtelemetry/utf8.h"
 
 #define STAT_MAX 1024                              /* bytes of /proc/PID/stat: 52 numbers and a name of 16 */
 #define CGROUP_MAX 8192                            /* of /proc/PID/cgroup: a path of at most 4096 in each line; the first lines say it */
@@ -65,7 +66,7 @@ static int attribute_add(struct process *p, const char *key, const char *value) 
         for (size_t i = 0; i < p->n_attributes; i++)
                 if (strcmp(p->attributes[i].key, key) == 0)
                         return 0;
-        pairs_text(clean, sizeof(clean), value, strlen(value));
+        tel_utf8_printable(clean, sizeof(clean), value, strlen(value));
         struct process_attribute a = { strdup(key), strdup(clean) };
         if (!a.key || !a.value) {
                 free(a.key);
@@ -167,7 +168,7 @@ static int read_stat(int dir, uint64_t *ret_start, char ret_comm[static PROCESS_
         uint64_t start = at ? strtoull(at + 1, &end, 10) : 0;
         if (!at || end == at + 1)
                 return -EBADMSG;
-        pairs_text(ret_comm, PROCESS_TEXT_MAX, from + 1, to > from ? (size_t)(to - from - 1) : 0);
+        tel_utf8_printable(ret_comm, PROCESS_TEXT_MAX, from + 1, to > from ? (size_t)(to - from - 1) : 0);
         *ret_start = start;
         return 0;
 }
@@ -192,7 +193,7 @@ static int read_environment(int dir, struct facts *f) {
         ssize_t n = file_read(dir, "environ", text, ENVIRON_MAX);
         for (const char *at = text; n > 0 && at < text + n; at += strlen(at) + 1) {
                 if (!f->service[0] && strncmp(at, name, sizeof(name) - 1) == 0)
-                        pairs_text(f->service, sizeof(f->service), at + sizeof(name) - 1, strlen(at + sizeof(name) - 1));
+                        tel_utf8_printable(f->service, sizeof(f->service), at + sizeof(name) - 1, strlen(at + sizeof(name) - 1));
                 else if (!f->pairs && strncmp(at, resource, sizeof(resource) - 1) == 0 && !(f->pairs = strdup(at + sizeof(resource) - 1)))
                         return -ENOMEM;
         }
@@ -282,7 +283,7 @@ static int read_all(int dir, struct process *p, struct facts *f) {
                 r = read_exe(dir, exe, sizeof(exe));
         if (r < 0)
                 return r;
-        pairs_text(p->exe, sizeof(p->exe), exe, strlen(exe));
+        tel_utf8_printable(p->exe, sizeof(p->exe), exe, strlen(exe));
         read_language(dir, p);
         ssize_t n = file_read(dir, "cmdline", arguments, RUNTIME_ARGUMENTS_MAX);
         runtime_name(exe, comm, arguments, n > 0 ? (size_t)n : 0, p->name);
@@ -383,10 +384,10 @@ static int note_line(struct process *p, const char *line, size_t n) {
         if (!equals || (size_t)(equals - line) >= sizeof(key))
                 return 0;
         const char *rest = equals + 1, *end = line + n;
-        pairs_text(key, sizeof(key), line, (size_t)(equals - line));
+        tel_utf8_printable(key, sizeof(key), line, (size_t)(equals - line));
         if (strcmp(key, "attribute") == 0)
                 return pairs_next(&rest, end, &pair) ? attribute_add(p, pair.key, pair.value) : 0;
-        pairs_text(value, sizeof(value), rest, (size_t)(end - rest));
+        tel_utf8_printable(value, sizeof(value), rest, (size_t)(end - rest));
         if (strcmp(key, "name") == 0)
                 memcpy(p->name, value, sizeof(value));
         else if (strcmp(key, "exe") == 0)

@@ -4,7 +4,7 @@
 #include <elf.h>
 #include <unistd.h>
 
-#include "beylad/pairs.h"
+#include "libtelemetry/utf8.h"
 
 #define SECTIONS_MAX 256                           /* looked at: linkers make about 40 */
 #define SECTION_NAMES_MAX (16u << 10)              /* bytes of their names */
@@ -60,7 +60,7 @@ void runtime_basename(const char *path, char out[static PROCESS_TEXT_MAX]) {
                 base++;
                 n -= sizeof(wrapped);
         }
-        pairs_text(out, PROCESS_TEXT_MAX, base, n);
+        tel_utf8_printable(out, PROCESS_TEXT_MAX, base, n);
 }
 
 static const struct interpreter *interpreter_of(const char *exe) {
@@ -221,7 +221,7 @@ static bool title_read(const char *first, char out[static PROCESS_TEXT_MAX]) {
         size_t n = strcspn(first, " ");
         bool title = first[n] != '\0' && !memchr(first, '/', n);
         n -= n > 0 && first[n - 1] == ':';
-        return title && n > 0 && pairs_text(out, PROCESS_TEXT_MAX, first, n) > 0;
+        return title && n > 0 && tel_utf8_printable(out, PROCESS_TEXT_MAX, first, n) > 0;
 }
 
 /* A program that is several: /usr/bin/redis-server may lead to redis-check-rdb, and any name to busybox. The kernel's name of the thread and
@@ -229,7 +229,7 @@ static bool title_read(const char *first, char out[static PROCESS_TEXT_MAX]) {
 static void called_read(const char *comm, const char *first, char out[static PROCESS_TEXT_MAX]) {
         char word[PROCESS_TEXT_MAX], base[PROCESS_TEXT_MAX];
         size_t n = strcspn(first, " "), named = strlen(comm);
-        pairs_text(word, sizeof(word), first, n > 0 && first[n - 1] == ':' ? n - 1 : n);
+        tel_utf8_printable(word, sizeof(word), first, n > 0 && first[n - 1] == ':' ? n - 1 : n);
         runtime_basename(word, base);
         if (named > 0 && strncmp(base, comm, named) == 0 && (base[named] == '\0' || named == COMM_LEN))
                 memcpy(out, base, sizeof(base));

@@ -6,7 +6,6 @@
 #include "libtelemetry/base.h"
 
 struct stats {
-        uint64_t start_ns;                         /* realtime */
         uint64_t wakeups;                          /* turns of the loop */
         struct {
                 uint64_t attached, ended;          /* processes: observed since the start; of them, those that are no more */

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #pragma once
-/* Utf8: whether bytes are UTF-8. Source: RFC 3629 (no overlong forms, no surrogates, nothing above U+10FFFF).
+/* Utf8: whether bytes are UTF-8, and making them printable. Source: RFC 3629 (no overlong forms, no surrogates, nothing above U+10FFFF).
  * May touch: the bytes it is given. */
 #include "libtelemetry/base.h"
 
@@ -38,4 +38,24 @@ static inline bool tel_utf8_valid(const void *bytes, size_t n) {
                 p += k;
         }
         return true;
+}
+
+/* Copies n bytes as printable UTF-8: what is none, and controls, become '?'; cut between characters. out_n: at least 1. Returns the length. */
+static inline size_t tel_utf8_printable(char *out, size_t out_n, const void *bytes, size_t n) {
+        const uint8_t *p = bytes, *end = p + n;
+        size_t used = 0;
+        while (p < end) {
+                size_t len = tel_utf8_sequence(p, end);
+                if (used + TEL_MAX(len, (size_t)1) >= out_n)
+                        break;
+                if (len == 0 || *p < 0x20 || *p == 0x7f)
+                        out[used++] = '?';
+                else {
+                        memcpy(out + used, p, len);
+                        used += len;
+                }
+                p += TEL_MAX(len, (size_t)1);
+        }
+        out[used] = '\0';
+        return used;
 }

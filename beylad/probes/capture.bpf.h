@@ -24,7 +24,6 @@ struct call {
         __u32 left;                                /* bytes of the call that are not yet in an event */
         __u32 wanted;                              /* of them, how many to capture */
         __u32 fill;                                /* in the scratch */
-        __u32 counted;                             /* bytes of the event that is being filled that could not be read */
         bool opens;                                /* the call opened a turn in the direction of requests */
 };
 
@@ -39,7 +38,7 @@ __noinline int emit(struct call *c, __u32 last) {
         if (fill > PROBE_CAPTURE_MAX)
                 return 0;
         e->captured = fill;
-        e->bytes = last ? c->left : fill + c->counted;
+        e->bytes = last ? c->left : fill;
         e->head.size = sizeof(*e) + fill;
         if (last)
                 e->head.flags |= PROBE_END;
@@ -60,7 +59,6 @@ __noinline int emit(struct call *c, __u32 last) {
         e->head.flags &= ~(PROBE_TURN | PROBE_UNREADABLE);
         c->left -= e->bytes;
         c->fill = 0;
-        c->counted = 0;
         return 0;
 }
 

@@ -55,7 +55,7 @@ BEYLAD = {
     "explain": {"probes", "event", "process", "selection"},
     # who a process is
     "process": {"pairs", "runtime"},
-    "runtime": {"pairs", "process"},
+    "runtime": {"process"},
     "pairs": set(),
     # what a person says
     "settings": set(),

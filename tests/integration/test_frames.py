@@ -18,7 +18,7 @@ from env import frames, otlp
 from env.daemon import binary, sanitized
 from env.destinations import document, local, remote
 from env.frames import ACK, BYE, ERROR, HELLO, LOGS, METRICS, PROFILE, STATUS, TRACES, Connection, Producer, frame, hello_body, status_body
-from env.sink import hang, ok
+from env.sink import hold, ok
 from env.wait import until
 
 
@@ -289,7 +289,7 @@ def test_connections_beyond_the_limit_are_told_so(collectord, consumer):
 @pytest.mark.row("IPC-06", "COL-BUF-01")
 def test_a_full_buffer_makes_producers_wait_and_loses_nothing(collectord, hub):
     d = collectord({**document(hub=remote(hub, in_flight=1, batch={"timeout": "0s"})), "buffer": {"memory": "1MB", "history": "0"}})
-    hub.behave(hang())
+    hub.behave(hold())
     producer = Producer(d.frames_path)
     producer.connect()
     producer.connection.sock.settimeout(0.5)

@@ -42,7 +42,7 @@ static void check_name(const uint8_t *data, size_t n) {
                 check_text(name, sizeof(name));
                 assert(*name);
         }
-        pairs_text(exe, sizeof(exe), (const char *)data, n);
+        tel_utf8_printable(exe, sizeof(exe), (const char *)data, n);
         runtime_name(exe, exe, (const char *)data, n, name);
         check_text(name, sizeof(name));
         runtime_of_exe(exe);

@@ -63,6 +63,14 @@ def hang():
     return behaviour
 
 
+def hold():
+    """Answers once the behaviour changes, by the new one."""
+    def behaviour(c, r):
+        c.wait_for_change()
+        c.sink.behaviours[r.signal](c, r)
+    return behaviour
+
+
 def slow_answer(seconds, then=None):
     def behaviour(c, r):
         c.pause(seconds)
