@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Dual BSD/GPL */
 #pragma once
 /* Capture: the bytes of one call, from one buffer or a list of them, into as few events as hold them. */
+#include "beylad/probes/frames.bpf.h"
 #include "beylad/probes/shared.bpf.h"
 
 /* An event is put together here, one place a CPU: tracepoints of the kernel run with preemption off. The data is twice as long as it is
@@ -8,6 +9,7 @@
 struct scratch {
         struct probe_data event;
         __u8 data[2 * PROBE_CAPTURE_MAX];
+        struct probe_frames frames;                /* of the connection's direction, while it is captured */
 };
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, struct scratch); } scratches SEC(".maps");
 
@@ -22,8 +24,10 @@ struct call {
         __u64 iov;                                 /* next piece */
         __u32 n_iov;
         __u32 left;                                /* bytes of the call that are not yet in an event */
-        __u32 wanted;                              /* of them, how many to capture */
+        __u32 wanted;                              /* of them, how many to capture, or to follow */
+        __u32 most;                                /* to capture when it cannot be followed */
         __u32 fill;                                /* in the scratch */
+        __u32 passed;                              /* bytes behind them that are passed over */
         bool opens;                                /* the call opened a turn in the direction of requests */
 };
 
@@ -38,7 +42,7 @@ __noinline int emit(struct call *c, __u32 last) {
         if (fill > PROBE_CAPTURE_MAX)
                 return 0;
         e->captured = fill;
-        e->bytes = last ? c->left : fill;
+        e->bytes = last ? c->left : fill + c->passed;
         e->head.size = sizeof(*e) + fill;
         if (last)
                 e->head.flags |= PROBE_END;
@@ -58,19 +62,39 @@ __noinline int emit(struct call *c, __u32 last) {
         e->seq += e->bytes;
         e->head.flags &= ~(PROBE_TURN | PROBE_UNREADABLE);
         c->left -= e->bytes;
-        c->fill = 0;
+        c->fill = c->passed = 0;
         return 0;
 }
 
-/* One step of copying: the next piece of the list, or as much of this piece as fits. */
-static long copy_step(__u32 i, void *context) {
-        struct call *c = context;
+/* What a call without user memory (sendfile) moved belongs to the payload that was announced, or nobody can tell. */
+static __always_inline bool passed_unseen(struct call *c, struct probe_frames *f) {
+        __u32 n = c->wanted;
+        if (f->state != PROBE_FRAMES_WALK || c->iov || (f->skip ? f->skip : f->copy) < n)
+                return false;
+        if (f->skip)
+                f->skip -= n;
+        else
+                f->copy -= n;
+        c->passed += n;
+        c->wanted = 0;
+        return true;
+}
+
+static __always_inline void call_advance(struct call *c, __u64 n) {
+        c->base += n;
+        c->len -= n;
+        c->wanted -= n;
+}
+
+/* One step of copying: the next piece of the list, or as much of this piece as fits. Returns 1 when there is no more. For the verifier, like emit(). */
+__noinline int copy_once(struct call *c) {
         struct scratch *s = scratch_get();
         struct user_iovec piece;
-        (void)i;
-        if (!s || !c->wanted)
+        if (!c || !s || !c->wanted)
                 return 1;
         if (!c->len) {
+                if (passed_unseen(c, &s->frames))
+                        return 1;
                 if (!c->n_iov || bpf_probe_read_user(&piece, sizeof(piece), (void *)c->iov) < 0) {
                         s->event.head.flags |= PROBE_UNREADABLE;
                         return 1;
@@ -81,31 +105,59 @@ static long copy_step(__u32 i, void *context) {
                 c->len = piece.len;
                 return 0;
         }
-        __u32 room = PROBE_CAPTURE_MAX - (c->fill & (PROBE_CAPTURE_MAX - 1));
-        __u64 n = c->len;
+        bool follows = s->frames.state != PROBE_FRAMES_NONE;
+        __u32 at = c->fill & (PROBE_CAPTURE_MAX - 1), room = PROBE_CAPTURE_MAX - at;
+        __u64 n = c->len < c->wanted ? c->len : c->wanted;
+        if (follows)
+                n = frames_piece(&s->frames, n);
+        if (follows && s->frames.skip) {
+                s->frames.skip -= n;
+                c->passed += n;
+                call_advance(c, n);
+                if (!s->frames.skip && c->wanted)
+                        emit(c, false);
+                return 0;
+        }
         if (n > room)
                 n = room;
-        if (n > c->wanted)
-                n = c->wanted;
         if (n > PROBE_CAPTURE_MAX)
                 return 1;
-        if (bpf_probe_read_user(s->data + (c->fill & (PROBE_CAPTURE_MAX - 1)), n, (void *)c->base) < 0) {
+        if (bpf_probe_read_user(s->data + at, n, (void *)c->base) < 0) {
                 count(PROBE_COUNT_UNREADABLE, 1);
                 s->event.head.flags |= PROBE_UNREADABLE;
                 return 1;
         }
+        if (follows)
+                frames_captured(&s->frames, s->data + at, n);
         c->fill += n;
-        c->base += n;
-        c->len -= n;
-        c->wanted -= n;
+        call_advance(c, n);
+        if (follows && s->frames.state == PROBE_FRAMES_NONE && c->wanted > c->most)
+                c->wanted = c->most;
         if (c->fill == PROBE_CAPTURE_MAX && c->wanted)
                 emit(c, false);
         return 0;
 }
 
-static __always_inline void capture(struct scratch *s, struct call *c) {
+#define CAPTURE_STEPS_MAX 8192u                    /* a piece of the list is found, then copied: PROBE_IOVECS_MAX of them, and 2,000 frames of HTTP/2 */
+
+static long copy_step(__u32 i, void *context) {
+        (void)i;
+        return copy_once(context) != 0;
+}
+
+/* frames: where the direction stands; NULL: nobody can tell. What is not followed to the end of the call is not followed any more. */
+static __always_inline void capture(struct scratch *s, struct call *c, struct probe_frames *frames) {
+        if (frames)
+                s->frames = *frames;
+        else
+                s->frames.state = PROBE_FRAMES_NONE;
         if (c->wanted)
-                bpf_loop(2 * PROBE_IOVECS_MAX + PROBE_CALL_MAX / PROBE_CAPTURE_MAX, copy_step, c, 0);      /* a piece is found, then copied */
+                bpf_loop(CAPTURE_STEPS_MAX, copy_step, c, 0);
+        if (frames) {
+                if (c->wanted)
+                        s->frames.state = PROBE_FRAMES_NONE;
+                *frames = s->frames;
+        }
         s->event.captured = c->fill;
 }
 

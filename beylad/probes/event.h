@@ -5,7 +5,7 @@
 #include <linux/types.h>
 
 #define PROBE_CAPTURE_MAX 16384u                   /* bytes of one event; a longer call becomes several events */
-#define PROBE_CALL_MAX (4u * PROBE_CAPTURE_MAX)    /* bytes captured of one call; the rest is counted, and known to be missing */
+#define PROBE_CALL_MAX (4u * PROBE_CAPTURE_MAX)    /* bytes captured of one call; the rest is counted, and known to be missing. HTTP/2: frames.bpf.h */
 #define PROBE_IOVECS_MAX 1024u                     /* of one readv, writev, sendmsg: UIO_MAXIOV, what the kernel takes. Node writes three for each stream
                                                     * of HTTP/2 that has an answer */
 #define PROBE_RING_BYTES (4u << 20)                /* 0.1 s of the busiest server measured here, and bursts of large bodies over HTTP/2. It counts twice in
@@ -138,6 +138,21 @@ struct probe_port {
 };
 #define PROBE_PORTS_MAX 8192u
 
+/* Where one direction of a connection stands in the frames of HTTP/2. */
+struct probe_frames {
+        __u32 state;                               /* enum probe_frames_state */
+        __u32 copy, skip;                          /* bytes of the preface or the frame's payload that come next: to be captured, or to be passed over */
+        __u32 have;                                /* bytes of header: of a frame's first nine that came so far */
+        __u8 header[16];
+};
+enum probe_frames_state {
+        PROBE_FRAMES_UNKNOWN = 0,                  /* nothing came yet */
+        PROBE_FRAMES_PREFACE = 1,                  /* in the client's connection preface */
+        PROBE_FRAMES_FIRST = 2,                    /* in the header of the server's first frame */
+        PROBE_FRAMES_WALK = 3,
+        PROBE_FRAMES_NONE = 4,                     /* not HTTP/2, or no longer followed */
+};
+
 /* Value of the map `sockets`, kept with the socket itself: it goes with it. */
 struct probe_socket {
         __u64 connection;                          /* socket cookie; 0: not yet looked at */
@@ -146,6 +161,7 @@ struct probe_socket {
         __u8 last;                                 /* 0: nothing yet, 1: received, 2: sent */
         __u8 flags;                                /* enum probe_socket_flags */
         __u16 zero;
+        struct probe_frames frames[2];             /* of what came in, and of what goes out */
 };
 enum probe_socket_flags {
         PROBE_SOCKET_OPENED = 1,                   /* PROBE_OPEN is in the ring */

@@ -91,19 +91,21 @@ static __always_inline bool tls_note(const struct probe_target *t, struct probe_
         return at->flags & PROBE_SOCKET_TLS;
 }
 
-/* How many of the bytes the user side still wants. */
-static __always_inline __u32 wanted(struct probe_socket *at, __u64 offset, __u32 bytes, bool out, bool turn) {
+/* Sets how many of the bytes the user side still wants. */
+static __always_inline void want(struct call *c, struct probe_socket *at, __u64 offset, __u32 bytes, bool out, bool turn) {
         struct probe_switches *s = switches_get();
         __u32 max = s ? s->capture_max : PROBE_CALL_MAX;
+        bool follows = at->frames[out].state != PROBE_FRAMES_NONE;
+        c->most = max;
+        c->wanted = follows || bytes < max ? bytes : max;
         if (turn || bytes > 512) {                 /* below, capturing costs less than asking */
                 __u64 connection = at->connection;
                 struct probe_verdict *v = bpf_map_lookup_elem(&verdicts, &connection);
                 if (v && v->ignore)
                         at->flags |= PROBE_SOCKET_IGNORED;
-                if (v && offset + bytes <= (out ? v->skip_out : v->skip_in))
-                        return 0;
+                if (v && !follows && offset + bytes <= (out ? v->skip_out : v->skip_in))
+                        c->wanted = 0;
         }
-        return bytes < max ? bytes : max;
 }
 
 static __always_inline void sequence_set(struct probe_data *e, struct sock *sk, __u32 bytes, bool out) {
@@ -250,7 +252,9 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                         at->out += ret;
                 else
                         at->in += ret;
-                c.wanted = wanted(at, e->offset, ret, out, turn);
+                if (at->frames[out].state == PROBE_FRAMES_UNKNOWN)
+                        frames_begin(&at->frames[out], out != !!(at->flags & PROBE_SOCKET_PASSIVE));
+                want(&c, at, e->offset, ret, out, turn);
                 if (at->flags & PROBE_SOCKET_IGNORED)
                         return 0;
         }
@@ -258,7 +262,9 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
         c.opens = turn && out != !!(at->flags & PROBE_SOCKET_PASSIVE);
         count(PROBE_COUNT_CALLS, 1);
         if (is_uring(sk)) {
+                at->frames[out].state = PROBE_FRAMES_NONE;
                 struct probe_switches *switches = switches_get();
+                c.wanted = c.wanted < c.most ? c.wanted : c.most;
                 if (switches && switches->uring && c.wanted) {
                         at->flags |= PROBE_SOCKET_URING;
                         uring_keep(s, &c);
@@ -266,7 +272,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                 }
         } else if (c.wanted)
                 call_read(&c);
-        capture(s, &c);
+        capture(s, &c, &at->frames[out]);
         if (turn && is_tls_record(s)) {
                 e->head.flags |= PROBE_CIPHER;
                 at->flags |= PROBE_SOCKET_TLS;

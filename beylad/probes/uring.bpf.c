@@ -62,7 +62,7 @@ int BPF_PROG(on_complete, struct io_ring_ctx *ring, void *request) {
         c.wanted = s->event.captured;
         c.opens = s->event.head.zero;
         s->event.head.zero = 0;
-        capture(s, &c);
+        capture(s, &c, NULL);
         emit(&c, true);
         return 0;
 }

@@ -4,6 +4,7 @@ import collections
 import re
 import shutil
 import subprocess
+import sys
 from email.utils import formatdate
 
 import pytest
@@ -348,6 +349,25 @@ def test_nghttp_as_a_client(nghttpd, observe, tmp_path, tls):
     spans = b.settled()
     assert len(spans) == 100 == asked_paths(s)["/10"]
     assert {(x["http.request.method"], x["http.request.body.size"]) for x in spans} == {("POST", 20000)}
+    nothing_lost(b)
+
+
+@pytest.mark.parametrize("mode", ["one", "cut", "file"])
+def test_http2_calls_of_any_length(server, observe, tmp_path, mode):
+    """A call that answers ten streams with 2 MB, and one that brings several bodies: all of it is captured but what DATA carries."""
+    needs("h2load")
+    s = server([sys.executable, PROGRAMS / "http2_bulk.py", "{port}", mode, "10", "200000"])
+    b = observe([s.port]).attached(s.pid)
+    body = tmp_path / "body"
+    body.write_bytes(b"b" * 150_000)
+    done = subprocess.run(["h2load", "-n", "200", "-c", "2", "-m", "10", "-w", "24", "-W", "26", "-d", body, f"{s.url}/things"],
+                          capture_output=True, text=True, timeout=60, env=PLAIN_ENV)
+    assert "200 succeeded, 0 failed" in done.stdout, done.stdout + done.stderr
+    b.servers(200)
+    spans = b.settled()
+    assert len(spans) == 200 == len(s.output().split("\n")) - 1
+    assert {(x["http.request.method"], x["url.path"], x["http.response.status_code"], x["http.request.body.size"], x["http.response.body.size"])
+            for x in spans} == {("POST", "/things", 200, 150_000, 200_000)}
     nothing_lost(b)
 
 

@@ -1,0 +1,58 @@
+/* SPDX-License-Identifier: Dual BSD/GPL */
+#pragma once
+/* Frames: follows the frames of HTTP/2 through the calls of a connection, so that of a call of any length all is captured but the payload of
+ * DATA: a stream of large bodies hides no HEADERS, and costs little. Source: RFC 9113, 3.4 (preface), 4.1 (frame header), 6.1 (DATA).
+ * May touch: the state and the bytes it is given. Included by *.bpf.c only. */
+#include "beylad/probes/kernel.h"
+
+#include "beylad/probes/event.h"
+
+#define FRAME_HEADER 9u
+#define FRAME_DATA 0
+#define FRAME_SETTINGS 4
+#define FRAME_PADDED 8                             /* the padding's length is the payload's first byte, and wanted */
+#define FRAME_SKIP_MIN 512u                        /* a shorter payload costs less captured than passed over: that ends an event */
+#define FRAMES_PREFACE 24u                         /* bytes: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" */
+
+/* Before the first bytes of a direction. opening: it is the one that requests come in. */
+static __always_inline void frames_begin(struct probe_frames *f, bool opening) {
+        f->state = opening ? PROBE_FRAMES_PREFACE : PROBE_FRAMES_FIRST;
+        f->copy = opening ? FRAMES_PREFACE : 0;
+        f->skip = f->have = 0;
+}
+
+/* How many of the next n bytes belong together; n > 0. */
+static __always_inline __u32 frames_piece(const struct probe_frames *f, __u32 n) {
+        __u32 most = f->skip ? f->skip : f->copy ? f->copy : FRAME_HEADER - f->have;
+        return n < most ? n : most;
+}
+
+/* The header of a frame is whole. */
+static __always_inline void frames_header(struct probe_frames *f) {
+        const __u8 *h = f->header;
+        __u32 length = h[0] << 16 | h[1] << 8 | h[2];
+        f->have = 0;
+        if (f->state == PROBE_FRAMES_FIRST)
+                f->state = h[3] == FRAME_SETTINGS && !(h[5] | h[6] | h[7] | h[8]) && length < 16384 ? PROBE_FRAMES_WALK : PROBE_FRAMES_NONE;
+        if (h[3] == FRAME_DATA && !(h[4] & FRAME_PADDED) && length >= FRAME_SKIP_MIN)
+                f->skip = length;
+        else
+                f->copy = length;
+}
+
+/* n captured bytes at p, as many as frames_piece() said or fewer. */
+static __always_inline void frames_captured(struct probe_frames *f, const __u8 *p, __u32 n) {
+        if (f->copy) {
+                if (f->state == PROBE_FRAMES_PREFACE && f->copy == FRAMES_PREFACE && (n < 4 || p[0] != 'P' || p[1] != 'R' || p[2] != 'I' || p[3] != ' '))
+                        f->state = PROBE_FRAMES_NONE;
+                f->copy -= n;
+                if (!f->copy && f->state == PROBE_FRAMES_PREFACE)
+                        f->state = PROBE_FRAMES_WALK;
+                return;
+        }
+        for (__u32 i = 0; i < FRAME_HEADER && i < n; i++)
+                f->header[(f->have + i) & 15] = p[i];
+        f->have += n;
+        if (f->have >= FRAME_HEADER)
+                frames_header(f);
+}
