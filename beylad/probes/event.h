@@ -8,8 +8,7 @@
 #define PROBE_CALL_MAX (4u * PROBE_CAPTURE_MAX)    /* bytes captured of one call; the rest is counted, and known to be missing. HTTP/2: frames.bpf.h */
 #define PROBE_IOVECS_MAX 1024u                     /* of one readv, writev, sendmsg: UIO_MAXIOV, what the kernel takes. Node writes three for each stream
                                                     * of HTTP/2 that has an answer */
-#define PROBE_RING_BYTES (4u << 20)                /* 0.1 s of the busiest server measured here, and bursts of large bodies over HTTP/2. It counts twice in
-                                                    * our resident memory, because it is mapped twice in a row */
+#define PROBE_RING_BYTES (4u << 20)                /* 0.1 s of the busiest server measured here, and bursts of large bodies over HTTP/2 */
 #define PROBE_TARGETS_MAX 4096u                    /* processes observed at once */
 #define PROBE_VERDICTS_MAX 16384u                  /* connections the user side has told something about */
 
@@ -213,6 +212,9 @@ struct probe_pending_key {
         __u32 out, zero;
 };
 #define PROBE_PENDING_MAX 4096u                    /* operations between the socket and their completion: microseconds */
+
+/* The queue `shuts` holds struct probe_shut that found the ring full: without them their connections would stay open for long. */
+#define PROBE_SHUTS_MAX 8192u                      /* ends of connections while the ring is full: as many as verdicts, nearly */
 
 /* What the list of listeners (iter/task_file) holds: a listening TCP socket of a process. */
 struct probe_found {

@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "beylad/probes/process.skel.h"
+#include "beylad/probes/ring.h"
 #include "beylad/probes/sockets.skel.h"
 #include "beylad/probes/uring.skel.h"
 
@@ -18,7 +19,8 @@ static const struct {
         { "verdicts", offsetof(struct probe_maps, verdicts) }, { "ports", offsetof(struct probe_maps, ports) },
         { "counters", offsetof(struct probe_maps, counters) }, { "sockets", offsetof(struct probe_maps, sockets) },
         { "threads", offsetof(struct probe_maps, threads) }, { "sessions", offsetof(struct probe_maps, sessions) },
-        { "pending", offsetof(struct probe_maps, pending) }, { "switches", offsetof(struct probe_maps, switches) },
+        { "pending", offsetof(struct probe_maps, pending) }, { "shuts", offsetof(struct probe_maps, shuts) },
+        { "switches", offsetof(struct probe_maps, switches) },
 };
 
 struct family {
@@ -36,7 +38,7 @@ struct probes {
         struct uring_bpf *uring;
         struct family families[PROBE_FAMILIES];
         struct probe_switches switches;
-        struct ring_buffer *ring;
+        struct ring *ring;
         probes_event_fn event;
         void *ctx;
         unsigned turn;                             /* events of this consume */
@@ -148,12 +150,12 @@ static int load_uring(struct probes *p) {
         return r < 0 ? r : family_load(p, FAMILY_URING, p->uring->obj, "tp_btf io_uring_complete");
 }
 
-static int on_event(void *ctx, void *data, size_t n) {
+static bool on_record(void *ctx, const void *data, size_t n) {
         struct probes *p = ctx;
         const struct probe_head *e = data;
         if (n >= sizeof(*e) && e->size >= sizeof(*e) && e->size <= n)
                 p->event(p->ctx, e);
-        return ++p->turn >= PROBES_TURN_MAX ? -EAGAIN : 0;
+        return ++p->turn < PROBES_TURN_MAX;
 }
 
 /* What usually is the matter, where the error number alone says little. */
@@ -193,8 +195,7 @@ int probes_new(probes_event_fn event, void *ctx, struct probes **ret, char *rete
                 /* Without it programs on io_uring are seen by their bytes' number alone, and explain says so. */
                 p->switches.uring = load_uring(p) == 0;
                 switches_write(p);
-                p->ring = ring_buffer__new(p->maps.events, on_event, p, NULL);
-                r = p->ring ? 0 : -errno;
+                r = ring_new(p->maps.events, PROBE_RING_BYTES, sizeof(struct probe_data) + PROBE_CAPTURE_MAX, &p->ring);
         }
         if (r < 0) {
                 snprintf(reterr, PROBE_ERROR_MAX, "probes of %s: %.120s%.100s", probe_family_name(failed),
@@ -209,7 +210,7 @@ int probes_new(probes_event_fn event, void *ctx, struct probes **ret, char *rete
 struct probes *probes_free(struct probes *p) {
         if (!p)
                 return NULL;
-        ring_buffer__free(p->ring);
+        ring_free(p->ring);
         for (size_t i = 0; i < PROBE_FAMILIES; i++)
                 for (size_t k = 0; k < p->families[i].n_links; k++)
                         bpf_link__destroy(p->families[i].links[k]);
@@ -269,16 +270,19 @@ void probes_capture_max(struct probes *p, uint32_t bytes) {
 }
 
 void probes_sleep(struct probes *p) {
+        struct probe_shut late;
+        for (unsigned i = 0; i < PROBE_SHUTS_MAX && bpf_map_lookup_and_delete_elem(p->maps.shuts, NULL, &late) == 0; i++)
+                p->event(p->ctx, &late.head);
         switches_write(p);
 }
 
 int probes_fd(const struct probes *p) {
-        return ring_buffer__epoll_fd(p->ring);
+        return p->maps.events;
 }
 
 unsigned probes_consume(struct probes *p) {
         p->turn = 0;
-        ring_buffer__consume(p->ring);
+        ring_consume(p->ring, on_record, p);
         return p->turn;
 }
 

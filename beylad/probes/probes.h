@@ -12,7 +12,7 @@
 
 /* The shared maps by descriptor; -1: not there. The names are those of shared.bpf.h. */
 struct probe_maps {
-        int events, targets, verdicts, ports, counters, sockets, threads, sessions, pending, switches;
+        int events, targets, verdicts, ports, counters, sockets, threads, sessions, pending, shuts, switches;
 };
 
 /* Before an object is loaded: its maps that have a shared name become the shared ones (those that are -1 are made by it). Returns 0 or -errno. */
@@ -56,7 +56,8 @@ int probes_fd(const struct probes *p);
  * client holds dozens of requests: a turn must fit CONTEXT_HELD_MAX. */
 #define PROBES_TURN_MAX 256u
 unsigned probes_consume(struct probes *p);
-/* The next event shall wake: call when the ring has been empty for a while, then consume once more. */
+/* The next event shall wake: call when the ring has been empty for a while, then consume once more. Hands on the ends of connections that found
+ * the ring full. */
 void probes_sleep(struct probes *p);
 /* The kernel measures BPF programs (run_ns) while this descriptor is open; some 20 ns for each run. -errno: it may not. */
 int probes_measure(void);

@@ -19,6 +19,7 @@ struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, PROBE_SESSIONS_MAX
          __uint(map_flags, BPF_F_NO_PREALLOC); } sessions SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_HASH); __uint(max_entries, PROBE_PENDING_MAX); __type(key, struct probe_pending_key); __type(value, struct probe_data);
          __uint(map_flags, BPF_F_NO_PREALLOC); } pending SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_QUEUE); __uint(max_entries, PROBE_SHUTS_MAX); __type(value, struct probe_shut); } shuts SEC(".maps");
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, struct probe_switches); } switches SEC(".maps");
 
 static __always_inline void count(__u32 which, __u64 n) {

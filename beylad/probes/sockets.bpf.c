@@ -199,10 +199,10 @@ static __always_inline void shut_emit(const struct probe_socket *at, __u32 state
                 uring_flush(&out);
         }
         head_set(&e.head, PROBE_SHUT, 0, sizeof(e), now);
-        if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) < 0)
-                count(PROBE_COUNT_LOST, 1);        /* the connection ends when it was quiet for long */
-        else
+        if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) == 0)
                 count(PROBE_COUNT_EVENTS, 1);
+        else if (bpf_map_push_elem(&shuts, &e, 0) < 0)
+                count(PROBE_COUNT_LOST, 1);        /* the connection ends when it was quiet for long */
 }
 
 /* A program may read what came before a reset after it: no change of state will end that connection any more. */

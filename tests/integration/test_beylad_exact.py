@@ -87,18 +87,17 @@ def balance(d):
     return stats["spans_server"] + stats["spans_held"], stats["requests_lost"], stats["spans_open"]
 
 
-def balanced(d, requests, timeout=20, open_too=False):
-    """Waits until every event was read, and checks the equation. Returns (spans, losses). open_too: requests may be open still, because the
-    end of their connections was lost, too."""
+def balanced(d, requests, timeout=20):
+    """Waits until every event was read, and checks the equation. Returns (spans, losses)."""
     def settled():
         spans, lost, left = balance(d)
-        return d.stats()["spans_held"] == 0 and (open_too or left == 0) and spans + lost + left >= requests
+        return d.stats()["spans_held"] == 0 and left == 0 and spans + lost + left >= requests
     try:
         until("every request to be a span or a loss", settled, timeout)
     except AssertionError:
         pass                                       # the figures say more
     spans, lost, left = balance(d)
-    assert spans + lost + left == requests and (open_too or left == 0), f"{spans} spans + {lost} lost + {left} open != {requests}; stats: {d.stats()}"
+    assert spans + lost + left == requests and left == 0, f"{spans} spans + {lost} lost + {left} open != {requests}; stats: {d.stats()}"
     stays("the equation", lambda: sum(balance(d)) == requests, 0.5)
     return spans, lost
 
@@ -176,10 +175,10 @@ def test_a_ring_that_overflows_is_counted_to_the_last_request(observe, nginx, st
             d.process.send_signal(signal.SIGCONT)
     flood.end()
     n = quiet(nginx)
-    spans, lost = balanced(d, n, 40, open_too=True)
+    spans, lost = balanced(d, n, 40)
     assert lost > 0 and spans > 0 and d.stats()["events_lost"] > 0, d.stats()
     more = load(nginx, 1000)                       # and then all is as before
-    assert balanced(d, n + more, open_too=True) == (spans + more, lost)
+    assert balanced(d, n + more) == (spans + more, lost)
     balanced_at_the_end(d, nginx, n + more)
 
 
@@ -198,7 +197,7 @@ def test_a_ring_that_overflows_with_new_connections(observe, nginx):
     finally:
         until_running.join()
     n = quiet(nginx)
-    spans, lost = balanced(d, n, 40, open_too=True)
+    spans, lost = balanced(d, n, 40)
     assert lost > 0 and spans > 0
     balanced_at_the_end(d, nginx, n)
 
