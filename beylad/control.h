@@ -13,7 +13,7 @@
 #define CONTROL_ERROR_MAX 256                      /* bytes of an error text, with its NUL */
 
 /* Each writes its whole answer: lines that end with a newline, none of them empty; with json an object a line. Where it cannot answer it
- * calls control_error() and writes nothing else. NULL: there is no such verb. */
+ * calls tel_line_error() and writes nothing else. NULL: there is no such verb. */
 struct control_verbs {
         void *ctx;
         void (*status)(void *ctx, bool json, FILE *to);
@@ -38,7 +38,5 @@ int control_new(const struct control_options *options, struct control **ret, cha
 /* Closes; its memory goes with the next turns of the loop. Accepts NULL, returns NULL. */
 struct control *control_free(struct control *c);
 
-/* "error: text", or {"error":"text"}; one line whatever the text holds. */
-TEL_PRINTF(3, 4) void control_error(FILE *to, bool json, const char *format, ...);
 /* Runs one line, without its newline; it is cut up in place. Everything but the empty line behind it goes to `to`. For the socket, and tests. */
 void control_run(const struct control_verbs *verbs, char *line, size_t n, FILE *to);

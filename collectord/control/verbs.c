@@ -5,7 +5,7 @@
 #include "collectord/control/verbs.h"
 #include "collectord/report.h"
 #include "collectord/report_text.h"
-#include "libtelemetry/frame.h"
+#include "libtelemetry/line_server.h"
 #include "libtelemetry/log.h"
 
 struct call {
@@ -24,36 +24,11 @@ struct verb {
 };
 static const struct verb verbs[];
 
-TEL_PRINTF(3, 0) static void error_put(FILE *out, bool json, const char *format, va_list args) {
-        char text[TEL_CONFIG_ERROR_MAX + 64], clean[TEL_CONFIG_ERROR_MAX + 64];
-        vsnprintf(text, sizeof(text), format, args);
-        tel_frame_text(clean, sizeof(clean), text, sizeof(text));      /* it may quote the line */
-        if (!json) {
-                for (char *p = clean; *p; p++)     /* an error is one line */
-                        if ((uint8_t)*p < 0x20 || *p == 0x7f)
-                                *p = ' ';
-                fprintf(out, "error: %s\n", clean);
-                return;
-        }
-        json_auto_t *o = json_pack("{ss}", "error", clean);
-        if (o && json_dumpf(o, out, JSON_COMPACT) == 0)
-                fputs("\n", out);
-        else
-                fputs("{\"error\":\"out of memory\"}\n", out);
-}
-
-void verbs_error(FILE *out, bool json, const char *format, ...) {
-        va_list args;
-        va_start(args, format);
-        error_put(out, json, format, args);
-        va_end(args);
-}
-
 /* Refuses the call, which is answered with that. */
 TEL_PRINTF(2, 3) static int fail(struct call *c, const char *format, ...) {
         va_list args;
         va_start(args, format);
-        error_put(c->out, c->json, format, args);
+        tel_line_verror(c->out, c->json, format, args);
         va_end(args);
         return 0;
 }
@@ -99,7 +74,7 @@ static int answer(struct call *c, json_t *report, void (*text)(const json_t *rep
         size_t i;
         json_t *o;
         if (!report) {
-                verbs_error(c->out, c->json, "out of memory");
+                tel_line_error(c->out, c->json, "out of memory");
         } else if (!c->json) {
                 text(report, c->out);
         } else if (json_is_object(report)) {

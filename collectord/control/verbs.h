@@ -25,9 +25,6 @@ struct tap_request {
  * Returns 0, or VERBS_TAP: *ret_tap is filled and nothing was written. */
 int verbs_run(struct daemon *d, char *line, uint64_t now_ns, FILE *out, struct tap_request *ret_tap);
 
-/* Writes an error as the answer: "error: text", or {"error":"text"}. */
-TEL_PRINTF(3, 4) void verbs_error(FILE *out, bool json, const char *format, ...);
-
 /* Cuts a line into words at blanks. "..." and '...' hold a word together, and \ before a character takes it as it
  * is, but not inside '...'.
  * Returns how many, -E2BIG (more than max) or -EINVAL (a quote is open). The words are in line. */

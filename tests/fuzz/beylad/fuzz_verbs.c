@@ -3,6 +3,7 @@
 #include <jansson.h>
 
 #include "beylad/control.h"
+#include "libtelemetry/line_server.h"
 #include "libtelemetry/utf8.h"
 
 static void answer(void *ctx, bool json, FILE *to) {
@@ -13,7 +14,7 @@ static void answer(void *ctx, bool json, FILE *to) {
 static void explain(void *ctx, uint32_t pid, bool json, FILE *to) {
         assert(pid > 0 && pid <= INT32_MAX);
         if (pid % 2)
-                control_error(to, json, "no process %u", pid);
+                tel_line_error(to, json, "no process %u", pid);
         else
                 answer(ctx, json, to);
 }

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "beylad/control.h"
 
-#include <fcntl.h>
 #include <setjmp.h>
 #include <stdarg.h>
 #include <sys/socket.h>
@@ -13,14 +12,13 @@
 #include <jansson.h>
 
 #include "libtelemetry/config.h"
+#include "libtelemetry/line_server.h"
 #include "libtelemetry/log.h"
-#include "libtelemetry/unix_listen.h"
 
 /* ---- a daemon of a few words ---- */
 
 static const char ctx[] = "ctx";
 static bool reload_fails;
-static size_t long_lines;                          /* that `processes` answers with */
 
 static void say(void *c, const char *verb, bool json, FILE *to) {
         assert_ptr_equal(c, ctx);
@@ -37,14 +35,12 @@ static void on_stats(void *c, bool json, FILE *to) {
 
 static void on_processes(void *c, bool json, FILE *to) {
         say(c, "processes", json, to);
-        for (size_t i = 0; i < long_lines; i++)
-                fprintf(to, "%01000zu\n", i);
 }
 
 static void on_explain(void *c, uint32_t pid, bool json, FILE *to) {
         assert_ptr_equal(c, ctx);
         if (pid == 404)
-                control_error(to, json, "no process \"%u\"", pid);
+                tel_line_error(to, json, "no process \"%u\"", pid);
         else
                 fprintf(to, json ? "{\"pid\":%u}\n" : "process %u\n", pid);
 }
@@ -166,7 +162,6 @@ static int setup(void **state) {
         if (r < 0)
                 print_error("%s\n", error);
         reload_fails = false;
-        long_lines = 0;
         *state = &s;
         return r;
 }
@@ -252,26 +247,6 @@ static void test_long_line(void **state) {
         close(fd);
 }
 
-/* Whoever does not read has the next lines wait; nothing is lost, and others are served meanwhile. */
-static void test_slow_reader(void **state) {
-        struct server *s = *state;
-        char text[64];
-        int slow = client(s), other = client(s);
-        long_lines = 500;
-        for (int i = 0; i < 20; i++)
-                TELL(slow, "processes\n");
-        for (int i = 0; i < 50; i++)
-                uv_run(&s->loop, UV_RUN_NOWAIT);
-        long_lines = 0;                                        /* the lines that wait are answered later */
-        TELL(other, "status\n");
-        hear(s, other, 1, text, sizeof(text));
-        assert_string_equal(text, "status of us\n\n");
-        size_t n = hear(s, slow, 20, text, sizeof(text));
-        assert_true(n >= 500 * 1001 && n < 5 * 500 * 1001);
-        close(slow);
-        close(other);
-}
-
 static void test_connections_are_bounded(void **state) {
         struct server *s = *state;
         char text[64];
@@ -297,80 +272,11 @@ static void test_connections_are_bounded(void **state) {
                 close(fds[i]);
 }
 
-/* The end of the daemon ends connections, answers under way too. */
-static void test_freed_while_talking(void **state) {
-        struct server *s = *state;
-        int fd = client(s);
-        long_lines = 2000;
-        TELL(fd, "processes\n");
-        for (int i = 0; i < 5; i++)
-                uv_run(&s->loop, UV_RUN_NOWAIT);
-        close(fd);                                             /* and a peer that is gone, too */
-        fd = client(s);
-        TELL(fd, "processes\n");
-        for (int i = 0; i < 5; i++)
-                uv_run(&s->loop, UV_RUN_NOWAIT);
-        s->control = control_free(s->control);
-        uv_run(&s->loop, UV_RUN_DEFAULT);
-        close(fd);
-}
-
-/* A stale socket is replaced; one that answers is not, nor is a file of another kind. */
-static void test_path(void **state) {
-        struct server *s = *state;
-        struct control *second;
-        char error[CONTROL_ERROR_MAX];
-        struct control_options options = { .loop = &s->loop, .path = s->path, .fd = -1, .verbs = all };
-        assert_int_equal(control_new(&options, &second, error), -EADDRINUSE);
-        assert_non_null(strstr(error, s->path));
-        assert_non_null(strstr(error, "somebody listens there already"));
-        control_free(s->control);
-        uv_run(&s->loop, UV_RUN_DEFAULT);
-        int stale = tel_unix_listen(s->path, 0600, error);
-        assert_true(stale >= 0);
-        close(stale);
-        assert_int_equal(access(s->path, F_OK), 0);
-        assert_int_equal(control_new(&options, &s->control, error), 0);
-        s->control = control_free(s->control);
-        uv_run(&s->loop, UV_RUN_DEFAULT);
-        int file = open(s->path, O_CREAT | O_WRONLY | O_CLOEXEC, 0600);
-        close(file);
-        assert_int_equal(control_new(&options, &s->control, error), -EEXIST);
-        s->control = NULL;
-        assert_int_equal(unlink(s->path), 0);
-        options.path = "/nowhere/at/all.sock";
-        assert_int_equal(control_new(&options, &second, error), -ENOENT);
-        assert_non_null(strstr(error, "/nowhere/at/all.sock"));
-        assert_null(control_free(NULL));
-}
-
-/* A socket that systemd handed over stays where it is. */
-static void test_socket_handed_over(void **state) {
-        struct server *s = *state;
-        struct server mine = *s;
-        char error[CONTROL_ERROR_MAX], text[64];
-        strcat(mine.path, ".own");
-        int fd = tel_unix_listen(mine.path, 0600, error);
-        assert_true(fd >= 0);
-        struct control *k;
-        assert_int_equal(control_new(&(struct control_options){ .loop = &s->loop, .path = mine.path, .fd = fd, .verbs = all }, &k, error), 0);
-        int c = client(&mine);
-        TELL(c, "status\n");
-        hear(s, c, 1, text, sizeof(text));
-        assert_string_equal(text, "status of us\n\n");
-        close(c);
-        control_free(k);
-        for (int i = 0; i < 10; i++)
-                uv_run(&s->loop, UV_RUN_NOWAIT);
-        assert_int_equal(unlink(mine.path), 0);
-}
-
 #define SOCKET(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_verbs), cmocka_unit_test(test_loglevel), cmocka_unit_test(test_help),
-                SOCKET(test_conversation), SOCKET(test_long_line), SOCKET(test_slow_reader), SOCKET(test_connections_are_bounded),
-                SOCKET(test_freed_while_talking), SOCKET(test_path), SOCKET(test_socket_handed_over),
+                SOCKET(test_conversation), SOCKET(test_long_line), SOCKET(test_connections_are_bounded),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
