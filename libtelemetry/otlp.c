@@ -60,15 +60,6 @@ static bool packed_ok(enum tel_type type, const uint8_t *p, const uint8_t *end) 
         }
 }
 
-static const uint8_t wire_of[] = {               /* the wire type of each kind of value */
-        [TEL_TYPE_STRING] = TEL_WIRE_BYTES, [TEL_TYPE_BYTES] = TEL_WIRE_BYTES, [TEL_TYPE_TRACE_ID] = TEL_WIRE_BYTES,
-        [TEL_TYPE_SPAN_ID] = TEL_WIRE_BYTES, [TEL_TYPE_MESSAGE] = TEL_WIRE_BYTES,
-        [TEL_TYPE_BOOL] = TEL_WIRE_VARINT, [TEL_TYPE_INT32] = TEL_WIRE_VARINT, [TEL_TYPE_SINT32] = TEL_WIRE_VARINT,
-        [TEL_TYPE_UINT32] = TEL_WIRE_VARINT, [TEL_TYPE_ENUM] = TEL_WIRE_VARINT, [TEL_TYPE_INT64] = TEL_WIRE_VARINT,
-        [TEL_TYPE_UINT64] = TEL_WIRE_VARINT, [TEL_TYPE_FIXED32] = TEL_WIRE_FIXED32,
-        [TEL_TYPE_FIXED64] = TEL_WIRE_FIXED64, [TEL_TYPE_SFIXED64] = TEL_WIRE_FIXED64, [TEL_TYPE_DOUBLE] = TEL_WIRE_FIXED64,
-};
-
 static int check_message(const uint8_t *p, const uint8_t *end, enum tel_message m, unsigned depth, struct check *c);
 
 /* A length-delimited value the schema knows: [at, end). */
@@ -124,7 +115,7 @@ static int check_message(const uint8_t *p, const uint8_t *end, enum tel_message 
                         p = wire != TEL_WIRE_FIXED32 || end - p < 4 ? NULL : p + 4;
                 if (!p)
                         return check_fail(c, FAULT_CUT, m, 0, 0);
-                if (s->type != TEL_TYPE_NONE && wire != wire_of[s->type])
+                if (s->type != TEL_TYPE_NONE && wire != tel_type_wire(s->type))
                         return check_fail(c, FAULT_WIRE, m, number, wire);
                 if (s->role == TEL_ROLE_TIME)
                         check_time(c, value);

@@ -4,7 +4,7 @@
  * May touch: nothing; constant data.
  * Source: opentelemetry-proto 1.9, trace.proto, metrics.proto, logs.proto, common.proto, resource.proto (numbers, types);
  * OTLP specification, "JSON Protobuf Encoding" (names, hex ids, enums as integers). */
-#include "libtelemetry/base.h"
+#include "libtelemetry/cursor.h"
 
 enum tel_signal {
         TEL_TRACES,
@@ -48,6 +48,23 @@ enum tel_type {
         TEL_TYPE_DOUBLE,
         TEL_TYPE_MESSAGE,
 };
+
+static inline bool tel_type_is_number(uint8_t type) {
+        return type >= TEL_TYPE_BOOL && type <= TEL_TYPE_DOUBLE;
+}
+
+/* The wire type of a kind of value that is one. */
+static inline enum tel_wire tel_type_wire(uint8_t type) {
+        static const uint8_t wires[] = {
+                [TEL_TYPE_STRING] = TEL_WIRE_BYTES, [TEL_TYPE_BYTES] = TEL_WIRE_BYTES, [TEL_TYPE_TRACE_ID] = TEL_WIRE_BYTES,
+                [TEL_TYPE_SPAN_ID] = TEL_WIRE_BYTES, [TEL_TYPE_MESSAGE] = TEL_WIRE_BYTES,
+                [TEL_TYPE_BOOL] = TEL_WIRE_VARINT, [TEL_TYPE_INT32] = TEL_WIRE_VARINT, [TEL_TYPE_SINT32] = TEL_WIRE_VARINT,
+                [TEL_TYPE_UINT32] = TEL_WIRE_VARINT, [TEL_TYPE_ENUM] = TEL_WIRE_VARINT, [TEL_TYPE_INT64] = TEL_WIRE_VARINT,
+                [TEL_TYPE_UINT64] = TEL_WIRE_VARINT, [TEL_TYPE_FIXED32] = TEL_WIRE_FIXED32,
+                [TEL_TYPE_FIXED64] = TEL_WIRE_FIXED64, [TEL_TYPE_SFIXED64] = TEL_WIRE_FIXED64, [TEL_TYPE_DOUBLE] = TEL_WIRE_FIXED64,
+        };
+        return wires[type];
+}
 
 enum tel_role {                                    /* what the walker does with a field besides checking it */
         TEL_ROLE_NONE,
