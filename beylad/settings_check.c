@@ -2,8 +2,6 @@
 /* What the table of settings cannot say: ports, regular expressions, URLs, names. */
 #include <curl/curl.h>
 #include <regex.h>
-#include <stdarg.h>
-#include <sys/un.h>
 
 #include "beylad/route.h"
 #include "beylad/settings.h"
@@ -12,18 +10,6 @@
 #define REGEX_COPIES_MAX 1000                      /* regcomp(3) copies what stands before {n}; copies of copies take all memory */
 #define HEADER_MAX 64                              /* bytes of a header's name: what an attribute's key has room for */
 #define ENDPOINT_MAX 1024                          /* bytes of a URL */
-
-/* path: the whole key path; fmt: what is wrong with its value. */
-static int fault(struct tel_config_fault *f, const char *path, const char *fmt, ...) TEL_PRINTF(3, 4);
-static int fault(struct tel_config_fault *f, const char *path, const char *fmt, ...) {
-        va_list args;
-        int n = snprintf(f->path.text, sizeof(f->path.text), "%s", path);
-        f->path.len = TEL_MIN((size_t)n, sizeof(f->path.text) - 1);
-        va_start(args, fmt);
-        vsnprintf(f->text, sizeof(f->text), fmt, args);
-        va_end(args);
-        return -EINVAL;
-}
 
 /* key[i] */
 static const char *path_of(char out[static TEL_CONFIG_PATH_MAX], const char *key, size_t i) {
@@ -44,10 +30,10 @@ static int check_ports(const struct settings *s, struct tel_config_fault *f) {
                 int r;
                 while ((r = settings_range_next(&at, &range)) > 0)
                         if (++ranges > SETTINGS_PORTS_MAX)
-                                return fault(f, path_of(path, "open_ports", i), "more than %d ports and ranges", SETTINGS_PORTS_MAX);
+                                return tel_config_fail(f, path_of(path, "open_ports", i), "more than %d ports and ranges", SETTINGS_PORTS_MAX);
                 if (r < 0)
-                        return fault(f, path_of(path, "open_ports", i),
-                                     "expected ports from 1 to 65535 and ranges, \"80,8000-8100\", got \"%.60s\"", at);
+                        return tel_config_fail(f, path_of(path, "open_ports", i),
+                                               "expected ports from 1 to 65535 and ranges, \"80,8000-8100\", got \"%.60s\"", at);
         }
         return 0;
 }
@@ -82,16 +68,16 @@ static int check_regex(const char *text, const char *key, struct tel_config_faul
         regex_t regex;
         char error[100];
         if (strlen(text) > SETTINGS_REGEX_MAX)
-                return fault(f, key, "expected at most %d bytes, got %zu", SETTINGS_REGEX_MAX, strlen(text));
+                return tel_config_fail(f, key, "expected at most %d bytes, got %zu", SETTINGS_REGEX_MAX, strlen(text));
         if (!tel_utf8_valid(text, strlen(text)))   /* from the environment: a document is UTF-8 as a whole */
-                return fault(f, key, "expected UTF-8");
+                return tel_config_fail(f, key, "expected UTF-8");
         const char *dear = regex_too_dear(text);
         if (dear)
-                return fault(f, key, "\"%.100s\": %s", text, dear);
+                return tel_config_fail(f, key, "\"%.100s\": %s", text, dear);
         int r = regcomp(&regex, text, REG_EXTENDED | REG_NOSUB);
         if (r != 0) {
                 regerror(r, &regex, error, sizeof(error));
-                return fault(f, key, "expected a POSIX extended regular expression, got \"%.100s\": %s", text, error);
+                return tel_config_fail(f, key, "expected a POSIX extended regular expression, got \"%.100s\": %s", text, error);
         }
         regfree(&regex);
         return 0;
@@ -101,9 +87,9 @@ static int check_regex(const char *text, const char *key, struct tel_config_faul
 
 static int check_text(const char *text, const char *key, struct tel_config_fault *f) {
         if (strlen(text) >= SETTINGS_TEXT_MAX)
-                return fault(f, key, "expected at most %d bytes, got %zu", SETTINGS_TEXT_MAX - 1, strlen(text));
+                return tel_config_fail(f, key, "expected at most %d bytes, got %zu", SETTINGS_TEXT_MAX - 1, strlen(text));
         if (!tel_utf8_valid(text, strlen(text)))   /* likewise */
-                return fault(f, key, "expected UTF-8");
+                return tel_config_fail(f, key, "expected UTF-8");
         return 0;
 }
 
@@ -111,16 +97,10 @@ static int check_patterns(const struct tel_config_strings *list, const char *key
         char path[TEL_CONFIG_PATH_MAX];
         for (size_t i = 0; i < list->n; i++) {
                 if (!route_pattern_valid(list->values[i]))
-                        return fault(f, path_of(path, key, i), "expected a path like \"/users/{id}\" or \"/static/*\", of at most %d bytes and %d "
-                                     "segments, got \"%.60s\"", ROUTE_PATTERN_MAX - 1, ROUTE_SEGMENTS_MAX, list->values[i]);
+                        return tel_config_fail(f, path_of(path, key, i), "expected a path like \"/users/{id}\" or \"/static/*\", of at most %d bytes "
+                                               "and %d segments, got \"%.60s\"", ROUTE_PATTERN_MAX - 1, ROUTE_SEGMENTS_MAX, list->values[i]);
         }
         return 0;
-}
-
-/* RFC 9110, section 5.6.2. */
-static bool is_token(const char *s) {
-        size_t n = strspn(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-        return n > 0 && s[n] == '\0';
 }
 
 static int check_headers(const struct settings *s, struct tel_config_fault *f) {
@@ -129,14 +109,14 @@ static int check_headers(const struct settings *s, struct tel_config_fault *f) {
         for (size_t i = 0; i < s->headers.n; i++) {
                 const char *name = s->headers.values[i];
                 path_of(path, "headers", i);
-                if (!is_token(name) || strlen(name) > HEADER_MAX)
-                        return fault(f, path, "expected the name of a header of at most %d bytes, got \"%.100s\"", HEADER_MAX, name);
+                if (!tel_config_is_token(name) || strlen(name) > HEADER_MAX)
+                        return tel_config_fail(f, path, "expected the name of a header of at most %d bytes, got \"%.100s\"", HEADER_MAX, name);
                 for (size_t j = 0; j < TEL_ARRAY_LEN(secret); j++)
                         if (strcasecmp(name, secret[j]) == 0)
-                                return fault(f, path, "%s holds a secret, which must not become an attribute", secret[j]);
+                                return tel_config_fail(f, path, "%s holds a secret, which must not become an attribute", secret[j]);
                 for (size_t j = 0; j < i; j++)
                         if (strcasecmp(name, s->headers.values[j]) == 0)
-                                return fault(f, path, "\"%.100s\" stands there twice", name);
+                                return tel_config_fail(f, path, "\"%.100s\" stands there twice", name);
         }
         return 0;
 }
@@ -144,20 +124,11 @@ static int check_headers(const struct settings *s, struct tel_config_fault *f) {
 static int check_sampler(const struct settings *s, struct tel_config_fault *f) {
         double ratio;
         if (settings_sampler_ratio(s->sampler.argument, &ratio) < 0)
-                return fault(f, "sampler.argument", "expected a number from 0 to 1, like \"0.25\", got \"%.60s\"", s->sampler.argument);
+                return tel_config_fail(f, "sampler.argument", "expected a number from 0 to 1, like \"0.25\", got \"%.60s\"", s->sampler.argument);
         return 0;
 }
 
 /* ---- where it goes ---- */
-
-static int check_socket(const char *text, const char *key, struct tel_config_fault *f) {
-        const size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
-        if (strlen(text) > max)
-                return fault(f, key, "expected a path of at most %zu bytes, which is all a socket's address holds, got %zu", max, strlen(text));
-        if (*text != '\0' && *text != '/' && strchr(text, '/'))
-                return fault(f, key, "expected a path from '/' or a name without '/', got \"%.100s\"", text);
-        return 0;
-}
 
 /* Whether part of url is there. */
 static bool url_has(CURLU *url, CURLUPart part) {
@@ -190,14 +161,14 @@ static int check_endpoint(const struct settings *s, struct tel_config_fault *f) 
         if (*s->otlp_endpoint == '\0')
                 return 0;
         if (strlen(s->otlp_endpoint) > ENDPOINT_MAX)
-                return fault(f, "otlp_endpoint", "expected at most %d bytes, got %zu", ENDPOINT_MAX, strlen(s->otlp_endpoint));
+                return tel_config_fail(f, "otlp_endpoint", "expected at most %d bytes, got %zu", ENDPOINT_MAX, strlen(s->otlp_endpoint));
         CURLU *url = curl_url();
         if (!url)
-                return fault(f, "otlp_endpoint", "out of memory");
+                return tel_config_fail(f, "otlp_endpoint", "out of memory");
         const char *wrong = url_fault(url, s->otlp_endpoint);
         curl_url_cleanup(url);
         if (wrong)                                 /* it may hold a password */
-                return fault(f, "otlp_endpoint", "expected \"localhost:4318\" or a URL like \"http://localhost:4318\": %s", wrong);
+                return tel_config_fail(f, "otlp_endpoint", "expected \"localhost:4318\" or a URL like \"http://localhost:4318\": %s", wrong);
         return 0;
 }
 
@@ -223,12 +194,12 @@ int settings_check(const void *in, struct tel_config_fault *reterr) {
         if (r == 0)
                 r = check_sampler(s, reterr);
         if (r == 0)
-                r = check_socket(s->collector, "collector", reterr);
+                r = tel_config_check_socket(s->collector, "collector", reterr);
         if (r == 0)
                 r = check_endpoint(s, reterr);
         if (r == 0)
-                r = check_socket(s->listen.control, "listen.control", reterr);
+                r = tel_config_check_socket(s->listen.control, "listen.control", reterr);
         if (r == 0 && s->proc[0] != '/')
-                return fault(reterr, "proc", "expected a path from '/', got \"%.100s\"", s->proc);
+                return tel_config_fail(reterr, "proc", "expected a path from '/', got \"%.100s\"", s->proc);
         return r;
 }

@@ -2,9 +2,7 @@
 /* What the table of settings cannot say: keys that need or exclude each other, and strings with a grammar of their own. */
 #include <arpa/inet.h>
 #include <inttypes.h>
-#include <stdarg.h>
 #include <stdio.h>
-#include <sys/un.h>
 
 #include "collectord/settings.h"
 
@@ -16,18 +14,6 @@ struct url {
         bool https;
         const char *path;                          /* "" or from '/', '?' or '#'; borrowed */
 };
-
-/* path: the whole key path; fmt: what is wrong with its value. Never the value of a secret. */
-static int fault(struct tel_config_fault *f, const char *path, const char *fmt, ...) TEL_PRINTF(3, 4);
-static int fault(struct tel_config_fault *f, const char *path, const char *fmt, ...) {
-        va_list args;
-        int n = snprintf(f->path.text, sizeof(f->path.text), "%s", path);
-        f->path.len = TEL_MIN((size_t)n, sizeof(f->path.text) - 1);
-        va_start(args, fmt);
-        vsnprintf(f->text, sizeof(f->text), fmt, args);
-        va_end(args);
-        return -EINVAL;
-}
 
 /* destinations.NAME.key */
 static const char *path_of(char out[static TEL_CONFIG_PATH_MAX], const struct destination_settings *d, const char *key) {
@@ -165,16 +151,7 @@ static int check_address(const char *text, const char *path, char host[static HO
         *ret_port = 0;
         if (*text == '\0' || settings_address(text, host, HOST_MAX, ret_port) == 0)
                 return 0;
-        return fault(f, path, "expected an address like \"127.0.0.1:4318\", \"[::1]:4318\" or \":4318\", got \"%.100s\"", text);
-}
-
-static int check_socket(const char *text, const char *path, struct tel_config_fault *f) {
-        const size_t max = sizeof(((struct sockaddr_un *)0)->sun_path) - 1;
-        if (strlen(text) > max)
-                return fault(f, path, "expected a path of at most %zu bytes, which is all a socket's address holds, got %zu", max, strlen(text));
-        if (*text != '\0' && *text != '/' && strchr(text, '/'))
-                return fault(f, path, "expected a path from '/' or a name without '/', got \"%.100s\"", text);
-        return 0;
+        return tel_config_fail(f, path, "expected an address like \"127.0.0.1:4318\", \"[::1]:4318\" or \":4318\", got \"%.100s\"", text);
 }
 
 static int check_listen(const struct settings *s, struct tel_config_fault *f) {
@@ -184,22 +161,22 @@ static int check_listen(const struct settings *s, struct tel_config_fault *f) {
         if (r == 0)
                 r = check_address(s->listen.web, "listen.web", web, &web_port, f);
         if (r == 0)
-                r = check_socket(s->listen.frames, "listen.frames", f);
+                r = tel_config_check_socket(s->listen.frames, "listen.frames", f);
         if (r == 0)
-                r = check_socket(s->listen.control, "listen.control", f);
+                r = tel_config_check_socket(s->listen.control, "listen.control", f);
         if (r < 0)
                 return r;
         bool same_host = strcasecmp(otlp, web) == 0 || is_every_host(otlp) || is_every_host(web) ||
                          (is_local_host(otlp) && is_local_host(web));
         if (otlp_port > 0 && otlp_port == web_port && same_host)
-                return fault(f, "listen.web", "port %u is taken by listen.otlp_http", web_port);
+                return tel_config_fail(f, "listen.web", "port %u is taken by listen.otlp_http", web_port);
         if (*s->listen.frames && strcmp(s->listen.frames, s->listen.control) == 0)
-                return fault(f, "listen.control", "\"%.100s\" is taken by listen.frames", s->listen.control);
+                return tel_config_fail(f, "listen.control", "\"%.100s\" is taken by listen.frames", s->listen.control);
         for (size_t i = 0; i < s->listen.frames_users.n; i++) {
                 char path[TEL_CONFIG_PATH_MAX];
                 snprintf(path, sizeof(path), "listen.frames_users[%zu]", i);
                 if (*s->listen.frames_users.values[i] == '\0')
-                        return fault(f, path, "expected the name of a user, got \"\"");
+                        return tel_config_fail(f, path, "expected the name of a user, got \"\"");
         }
         return 0;
 }
@@ -207,7 +184,7 @@ static int check_listen(const struct settings *s, struct tel_config_fault *f) {
 static int check_host(const struct settings *s, struct tel_config_fault *f) {
         for (size_t i = 0; i < s->host.labels.n; i++)
                 if (*s->host.labels.keys[i] == '\0')
-                        return fault(f, "host.labels[\"\"]", "expected a name of an attribute");
+                        return tel_config_fail(f, "host.labels[\"\"]", "expected a name of an attribute");
         return 0;
 }
 
@@ -216,11 +193,11 @@ static int check_host(const struct settings *s, struct tel_config_fault *f) {
 static int check_buffer(const struct settings *s, struct tel_config_fault *f) {
         char a[TEL_CONFIG_VALUE_MAX], b[TEL_CONFIG_VALUE_MAX];
         if (s->buffer.history > s->buffer.memory)
-                return fault(f, "buffer.history", "%s is more than buffer.memory, %s", tel_config_format_size(a, s->buffer.history),
-                             tel_config_format_size(b, s->buffer.memory));
+                return tel_config_fail(f, "buffer.history", "%s is more than buffer.memory, %s", tel_config_format_size(a, s->buffer.history),
+                                       tel_config_format_size(b, s->buffer.memory));
         if (s->buffer.ingest < s->listen.otlp_body_bytes)      /* else the largest request could never be received */
-                return fault(f, "buffer.ingest", "%s is less than listen.otlp_body, %s", tel_config_format_size(a, s->buffer.ingest),
-                             tel_config_format_size(b, s->listen.otlp_body_bytes));
+                return tel_config_fail(f, "buffer.ingest", "%s is less than listen.otlp_body, %s", tel_config_format_size(a, s->buffer.ingest),
+                                       tel_config_format_size(b, s->listen.otlp_body_bytes));
         return 0;
 }
 
@@ -249,11 +226,12 @@ static int check_url(const struct settings *s, const struct destination_settings
         const char *wrong = url_read(text, &u);
         path_of(path, d, key);
         if (wrong)
-                return fault(f, path, "%s", wrong);
+                return tel_config_fail(f, path, "%s", wrong);
         if (text == d->url && strchr(u.path, '?'))
-                return fault(f, path, "a base URL has no '?', since /v1/traces and the like are appended; use traces_url, metrics_url, logs_url");
+                return tel_config_fail(f, path, "a base URL has no '?', since /v1/traces and the like are appended; "
+                                                "use traces_url, metrics_url, logs_url");
         if (d->enabled && is_own(s, &u))
-                return fault(f, path, "leads back to listen.otlp_http, %.60s", s->listen.otlp_http);
+                return tel_config_fail(f, path, "leads back to listen.otlp_http, %.60s", s->listen.otlp_http);
         return 0;
 }
 
@@ -265,16 +243,10 @@ static int check_urls(const struct settings *s, const struct destination_setting
         for (size_t i = 0; i < TEL_ARRAY_LEN(url_keys) && r == 0; i++) {
                 r = check_url(s, d, url_keys[i].key, d->urls[url_keys[i].signal], f);
                 if (r == 0 && (d->signals & 1ull << url_keys[i].signal) && !url_of(d, url_keys[i].signal))
-                        return fault(f, path_of(path, d, "url"), "expected a URL, or one in %s for signal \"%s\"", url_keys[i].key,
-                                     tel_signal_name(url_keys[i].signal));
+                        return tel_config_fail(f, path_of(path, d, "url"), "expected a URL, or one in %s for signal \"%s\"", url_keys[i].key,
+                                               tel_signal_name(url_keys[i].signal));
         }
         return r;
-}
-
-/* RFC 9110, section 5.6.2. */
-static bool is_token(const char *s) {
-        size_t n = strspn(s, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ");
-        return n > 0 && s[n] == '\0';
 }
 
 /* RFC 9110, section 5.5: anything but control bytes, the tab excepted. A CR LF would begin a header of its own. */
@@ -296,18 +268,18 @@ static int check_header(const struct destination_settings *d, size_t i, struct t
         char before[TEL_CONFIG_PATH_MAX];
         path.len = strlen(strcpy(path.text, path_of(before, d, "headers")));
         tel_config_path_key(&path, name, strlen(name));
-        if (!is_token(name))
-                return fault(f, path.text, "expected the name of a header: letters, digits and !#$%%&'*+-.^_`|~");
+        if (!tel_config_is_token(name))
+                return tel_config_fail(f, path.text, "expected the name of a header: letters, digits and !#$%%&'*+-.^_`|~");
         if (!is_field_value(d->headers.values[i]))
-                return fault(f, path.text, "the value holds a line break or another control byte");
+                return tel_config_fail(f, path.text, "the value holds a line break or another control byte");
         for (size_t j = 0; j < TEL_ARRAY_LEN(ours); j++)
                 if (strcasecmp(name, ours[j]) == 0)
-                        return fault(f, path.text, "this header follows from the other keys");
+                        return tel_config_fail(f, path.text, "this header follows from the other keys");
         if (strcasecmp(name, "Authorization") == 0 && has_auth(d))
-                return fault(f, path.text, "excludes auth, which sets this header too");
+                return tel_config_fail(f, path.text, "excludes auth, which sets this header too");
         for (size_t j = 0; j < i; j++)
                 if (strcasecmp(name, d->headers.keys[j]) == 0)
-                        return fault(f, path.text, "is the same header as '%.100s'", d->headers.keys[j]);
+                        return tel_config_fail(f, path.text, "is the same header as '%.100s'", d->headers.keys[j]);
         return 0;
 }
 
@@ -315,39 +287,39 @@ static int check_auth(const struct destination_settings *d, struct tel_config_fa
         const struct auth_settings *a = &d->auth;
         char path[TEL_CONFIG_PATH_MAX];
         if (*a->bearer && *a->bearer_file)
-                return fault(f, path_of(path, d, "auth.bearer_file"), "excludes bearer: one token only");
+                return tel_config_fail(f, path_of(path, d, "auth.bearer_file"), "excludes bearer: one token only");
         if (*a->username && *a->bearer)
-                return fault(f, path_of(path, d, "auth.username"), "excludes bearer: basic or bearer, not both");
+                return tel_config_fail(f, path_of(path, d, "auth.username"), "excludes bearer: basic or bearer, not both");
         if (*a->username && *a->bearer_file)
-                return fault(f, path_of(path, d, "auth.username"), "excludes bearer_file: basic or bearer, not both");
+                return tel_config_fail(f, path_of(path, d, "auth.username"), "excludes bearer_file: basic or bearer, not both");
         if (*a->password && !*a->username)
-                return fault(f, path_of(path, d, "auth.password"), "needs username");
+                return tel_config_fail(f, path_of(path, d, "auth.password"), "needs username");
         if (strchr(a->username, ':'))              /* RFC 7617, section 2 */
-                return fault(f, path_of(path, d, "auth.username"), "a user name of basic authentication holds no ':'");
+                return tel_config_fail(f, path_of(path, d, "auth.username"), "a user name of basic authentication holds no ':'");
         if (!is_field_value(a->username))
-                return fault(f, path_of(path, d, "auth.username"), "holds a line break or another control byte");
+                return tel_config_fail(f, path_of(path, d, "auth.username"), "holds a line break or another control byte");
         if (!is_field_value(a->password))
-                return fault(f, path_of(path, d, "auth.password"), "holds a line break or another control byte");
+                return tel_config_fail(f, path_of(path, d, "auth.password"), "holds a line break or another control byte");
         if (!is_field_value(a->bearer))
-                return fault(f, path_of(path, d, "auth.bearer"), "holds a line break or another control byte");
+                return tel_config_fail(f, path_of(path, d, "auth.bearer"), "holds a line break or another control byte");
         return 0;
 }
 
 static int check_limits(const struct settings *s, const struct destination_settings *d, struct tel_config_fault *f) {
         char path[TEL_CONFIG_PATH_MAX], a[TEL_CONFIG_VALUE_MAX], b[TEL_CONFIG_VALUE_MAX];
         if (*d->tls.cert_file && !*d->tls.key_file)
-                return fault(f, path_of(path, d, "tls.cert_file"), "needs key_file");
+                return tel_config_fail(f, path_of(path, d, "tls.cert_file"), "needs key_file");
         if (*d->tls.key_file && !*d->tls.cert_file)
-                return fault(f, path_of(path, d, "tls.key_file"), "needs cert_file");
+                return tel_config_fail(f, path_of(path, d, "tls.key_file"), "needs cert_file");
         if (d->batch.max_items > 0 && d->batch.max_items < d->batch.items)
-                return fault(f, path_of(path, d, "batch.max_items"), "%" PRId64 " is less than batch.items, %" PRId64, d->batch.max_items,
-                             d->batch.items);
+                return tel_config_fail(f, path_of(path, d, "batch.max_items"), "%" PRId64 " is less than batch.items, %" PRId64, d->batch.max_items,
+                                       d->batch.items);
         if (d->batch.max_bytes > s->buffer.egress)             /* else a full request could never be sent */
-                return fault(f, path_of(path, d, "batch.max_bytes"), "%s is more than buffer.egress, %s",
-                             tel_config_format_size(a, d->batch.max_bytes), tel_config_format_size(b, s->buffer.egress));
+                return tel_config_fail(f, path_of(path, d, "batch.max_bytes"), "%s is more than buffer.egress, %s",
+                                       tel_config_format_size(a, d->batch.max_bytes), tel_config_format_size(b, s->buffer.egress));
         if (d->retry.max_ns < d->retry.initial_ns && d->retry.initial_ns != SETTINGS_BY_PLACE)
-                return fault(f, path_of(path, d, "retry.max"), "%s is less than retry.initial, %s",
-                             tel_config_format_duration(a, d->retry.max_ns), tel_config_format_duration(b, d->retry.initial_ns));
+                return tel_config_fail(f, path_of(path, d, "retry.max"), "%s is less than retry.initial, %s",
+                                       tel_config_format_duration(a, d->retry.max_ns), tel_config_format_duration(b, d->retry.initial_ns));
         return 0;
 }
 
@@ -355,9 +327,9 @@ static int check_destination(const struct settings *s, const struct destination_
         char path[TEL_CONFIG_PATH_MAX];
         const struct drop_rule *rules = d->drop.items;
         if (d->signals == 0)
-                return fault(f, path_of(path, d, "signals"), "names no signal; to send nothing use \"enabled\": false");
+                return tel_config_fail(f, path_of(path, d, "signals"), "names no signal; to send nothing use \"enabled\": false");
         if (d->from == 0)
-                return fault(f, path_of(path, d, "from"), "names no source; to send nothing use \"enabled\": false");
+                return tel_config_fail(f, path_of(path, d, "from"), "names no source; to send nothing use \"enabled\": false");
         int r = check_urls(s, d, f);
         for (size_t i = 0; i < d->headers.n && r == 0; i++)
                 r = check_header(d, i, f);
@@ -369,7 +341,7 @@ static int check_destination(const struct settings *s, const struct destination_
                 char key[48];
                 snprintf(key, sizeof(key), "drop[%zu].resource", i);
                 if (*rules[i].resource == '\0')
-                        return fault(f, path_of(path, d, key), "expected the name of a resource attribute, got \"\"");
+                        return tel_config_fail(f, path_of(path, d, key), "expected the name of a resource attribute, got \"\"");
         }
         return r;
 }

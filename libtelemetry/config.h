@@ -87,6 +87,13 @@ struct tel_config_fault {
 };
 typedef int (*tel_config_check)(const void *in, struct tel_config_fault *reterr);
 
+/* For checks: returns -EINVAL. path: the whole key path; format: what is wrong with its value, but never the value of a secret. */
+TEL_PRINTF(3, 4) int tel_config_fail(struct tel_config_fault *ret, const char *path, const char *format, ...);
+/* Whether text can be the path of a socket: from '/', or a name in the runtime directory; "" is well. Returns 0 or -EINVAL. */
+int tel_config_check_socket(const char *text, const char *path, struct tel_config_fault *reterr);
+/* A token of HTTP, as names of headers are: RFC 9110, section 5.6.2. */
+bool tel_config_is_token(const char *text);
+
 /* Reads text into out (already zeroed, of the table's struct), then asks check (NULL: none). file names the document in errors, and its
  * folder is where a relative "import" looks.
  * Strings may hold ${NAME} (environment, unset is an error) and ${file:/path} (contents, trailing newline removed); "$$" is one "$".

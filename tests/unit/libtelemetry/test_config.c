@@ -368,6 +368,39 @@ static void test_check(void **state) {
         tel_config_done(table, &a, sizeof(a));
 }
 
+/* What the checks of the daemons share. A path that is too long is cut. */
+static void test_check_helpers(void **state) {
+        (void)state;
+        struct tel_config_fault f = { 0 };
+        char longest[TEL_CONFIG_PATH_MAX + 10];
+        memset(longest, 'k', sizeof(longest));
+        longest[sizeof(longest) - 1] = '\0';
+        assert_int_equal(tel_config_fail(&f, "a.b", "expected %d, got '%s'", 7, "x"), -EINVAL);
+        assert_string_equal(f.path.text, "a.b");
+        assert_int_equal(f.path.len, 3);
+        assert_string_equal(f.text, "expected 7, got 'x'");
+        assert_int_equal(tel_config_fail(&f, longest, "long"), -EINVAL);
+        assert_int_equal(f.path.len, TEL_CONFIG_PATH_MAX - 1);
+        assert_int_equal(strlen(f.path.text), f.path.len);
+
+        assert_int_equal(tel_config_check_socket("", "s", &f), 0);
+        assert_int_equal(tel_config_check_socket("frames.sock", "s", &f), 0);
+        longest[0] = '/';
+        longest[107] = '\0';
+        assert_int_equal(tel_config_check_socket(longest, "s", &f), 0);
+        longest[107] = 'k';
+        longest[108] = '\0';
+        assert_int_equal(tel_config_check_socket(longest, "s", &f), -EINVAL);
+        assert_string_equal(f.text, "expected a path of at most 107 bytes, which is all a socket's address holds, got 108");
+        assert_int_equal(tel_config_check_socket("run/frames.sock", "s", &f), -EINVAL);
+        assert_string_equal(f.text, "expected a path from '/' or a name without '/', got \"run/frames.sock\"");
+
+        assert_true(tel_config_is_token("X-Request-Id"));
+        assert_false(tel_config_is_token(""));
+        assert_false(tel_config_is_token("two words"));
+        assert_false(tel_config_is_token("a:"));
+}
+
 /* A path that is too long for the error is cut, and its line is still found. */
 static void test_long_key(void **state) {
         (void)state;
@@ -478,7 +511,8 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_defaults), cmocka_unit_test(test_print_reads_back), cmocka_unit_test(test_secrets_are_not_printed),
                 cmocka_unit_test(test_errors), cmocka_unit_test(test_comments), cmocka_unit_test(test_expansion),
-                cmocka_unit_test(test_large_file), cmocka_unit_test(test_import), cmocka_unit_test(test_check), cmocka_unit_test(test_long_key),
+                cmocka_unit_test(test_large_file), cmocka_unit_test(test_import), cmocka_unit_test(test_check),
+                cmocka_unit_test(test_check_helpers), cmocka_unit_test(test_long_key),
                 cmocka_unit_test(test_sizes_and_durations), cmocka_unit_test(test_documentation), cmocka_unit_test(test_documentation_bars),
         };
         return cmocka_run_group_tests(tests, setup, teardown);
