@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "libtelemetry/cursor.h"
+#include "libtelemetry/retry_after.h"
 
 #define SOCKETS_MAX 16                             /* of one post, waited for without the loop: two address families and curl's resolver */
 
@@ -268,23 +269,6 @@ struct output_http *output_http_free(struct output_http *h) {
 
 /* ---- One request ---- */
 
-uint64_t output_http_retry_after(const char *value, uint64_t real_ns) {
-        while (*value == ' ' || *value == '\t')
-                value++;
-        if (*value >= '0' && *value <= '9') {
-                char *end;
-                errno = 0;
-                unsigned long long seconds = strtoull(value, &end, 10);
-                if (end[strspn(end, " \t\r\n")] != '\0')
-                        return 0;
-                return errno || seconds > OUTPUT_HTTP_AFTER_MAX_NS / TEL_NS_PER_S ? OUTPUT_HTTP_AFTER_MAX_NS : seconds * TEL_NS_PER_S;
-        }
-        time_t at = curl_getdate(value, NULL);
-        if (at < 0 || (uint64_t)at <= real_ns / TEL_NS_PER_S)
-                return 0;
-        return TEL_MIN(((uint64_t)at - real_ns / TEL_NS_PER_S) * TEL_NS_PER_S, OUTPUT_HTTP_AFTER_MAX_NS);
-}
-
 static size_t on_header(char *from, size_t size, size_t n, void *ctx) {
         static const char name[] = "retry-after:";
         struct output_http *h = ctx;
@@ -294,7 +278,7 @@ static size_t on_header(char *from, size_t size, size_t n, void *ctx) {
                 struct timespec now;
                 clock_gettime(CLOCK_REALTIME, &now);
                 snprintf(value, sizeof(value), "%.*s", (int)TEL_MIN(len - (sizeof(name) - 1), sizeof(value) - 1), from + sizeof(name) - 1);
-                h->retry_after_ns = output_http_retry_after(value, (uint64_t)now.tv_sec * TEL_NS_PER_S);
+                h->retry_after_ns = tel_retry_after(value, (uint64_t)now.tv_sec * TEL_NS_PER_S);
         }
         return len;
 }

@@ -11,7 +11,6 @@
 #define OUTPUT_HTTP_TIMEOUT_MS 10000               /* of one request: OTEL_EXPORTER_OTLP_TIMEOUT's default */
 #define OUTPUT_HTTP_RETRY_MIN_NS TEL_NS_PER_S      /* the first pause; each further one is twice as long */
 #define OUTPUT_HTTP_RETRY_MAX_NS (30 * TEL_NS_PER_S)
-#define OUTPUT_HTTP_AFTER_MAX_NS (600 * TEL_NS_PER_S)  /* of a Retry-After: a receiver that asks for more may have been restarted */
 #define OUTPUT_HTTP_ANSWER_MAX 4096                /* bytes of an answer that are kept: Export*ServiceResponse is far smaller */
 #define OUTPUT_HTTP_ANSWER_READ_MAX (1u << 20)     /* a receiver that sends more is cut off; its status counts */
 #define OUTPUT_HTTP_URL_MAX 2048
@@ -51,5 +50,3 @@ void output_http_wait(struct output_http *h, int timeout_ms);
 /* "localhost:4318", "http://localhost:4318", "https://otel.example/base/" -> the URL of a kind: "http://localhost:4318/v1/traces".
  * out: OUTPUT_HTTP_URL_MAX bytes. Returns 0 or -EINVAL: no host, another scheme than http and https, or too long. */
 int output_http_url(const char *endpoint, enum tel_frame_kind kind, char *out);
-/* The value of a Retry-After header, seconds or an HTTP date, as a wait from real_ns on, at most OUTPUT_HTTP_AFTER_MAX_NS; 0: malformed or past. */
-uint64_t output_http_retry_after(const char *value, uint64_t real_ns);

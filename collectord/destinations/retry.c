@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: Apache-2.0 */
-#include <curl/curl.h>
-
 #include "collectord/destinations/retry.h"
 
+#include "libtelemetry/retry_after.h"
+
 void retry_failed(struct retry *r, uint64_t now_ns, uint64_t after_ns, uint32_t random) {
-        after_ns = TEL_MIN(after_ns, RETRY_AFTER_MAX_NS);
+        after_ns = TEL_MIN(after_ns, TEL_RETRY_AFTER_MAX_NS);
         if (now_ns < r->until_ns) {
                 r->until_ns = TEL_MAX(r->until_ns, now_ns + after_ns);
                 return;
@@ -18,23 +18,4 @@ void retry_failed(struct retry *r, uint64_t now_ns, uint64_t after_ns, uint32_t 
 void retry_succeeded(struct retry *r) {
         r->interval_ns = 0;
         r->until_ns = 0;
-}
-
-uint64_t retry_after_parse(const char *value, uint64_t wall_ns) {
-        while (*value == ' ' || *value == '\t')
-                value++;
-        if (*value >= '0' && *value <= '9') {
-                char *end;
-                errno = 0;
-                unsigned long long seconds = strtoull(value, &end, 10);
-                while (*end == ' ' || *end == '\t' || *end == '\r' || *end == '\n')
-                        end++;
-                if (*end != '\0')
-                        return 0;
-                return errno || seconds > RETRY_AFTER_MAX_NS / TEL_NS_PER_S ? RETRY_AFTER_MAX_NS : seconds * TEL_NS_PER_S;
-        }
-        time_t at = curl_getdate(value, NULL);
-        if (at < 0 || (uint64_t)at <= wall_ns / TEL_NS_PER_S)
-                return 0;
-        return TEL_MIN(((uint64_t)at - wall_ns / TEL_NS_PER_S) * TEL_NS_PER_S, RETRY_AFTER_MAX_NS);
 }

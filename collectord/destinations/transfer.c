@@ -6,8 +6,8 @@
 #include <unistd.h>
 
 #include "collectord/clock.h"
-#include "collectord/destinations/retry.h"
 #include "collectord/destinations/transfer.h"
+#include "libtelemetry/retry_after.h"
 
 #define TOKEN_FILE_MAX (16u << 10)                 /* bytes of a bearer token: JWTs are a few KB */
 #define HANDLES_IDLE_MAX 2                         /* kept ready per endpoint; each holds 64 KB of upload buffer */
@@ -310,7 +310,7 @@ static size_t on_header(char *from, size_t size, size_t n, void *ctx) {
         if (len > sizeof(name) - 1 && strncasecmp(from, name, sizeof(name) - 1) == 0) {
                 char value[128];
                 snprintf(value, sizeof(value), "%.*s", (int)TEL_MIN(len - (sizeof(name) - 1), sizeof(value) - 1), from + sizeof(name) - 1);
-                t->retry_after_ns = retry_after_parse(value, clock_wall_ns(clock_now_ns()));
+                t->retry_after_ns = tel_retry_after(value, clock_wall_ns(clock_now_ns()));
         }
         return len;
 }

@@ -416,19 +416,6 @@ static void test_urls(void **state) {
         }
 }
 
-static void test_retry_after(void **state) {
-        const uint64_t now = 1700000000 * TEL_NS_PER_S;
-        (void)state;
-        assert_int_equal(output_http_retry_after(" 7\r\n", now), 7 * TEL_NS_PER_S);
-        assert_int_equal(output_http_retry_after("0", now), 0);
-        assert_int_equal(output_http_retry_after("99999999999999999999999", now), OUTPUT_HTTP_AFTER_MAX_NS);
-        assert_int_equal(output_http_retry_after("7 apples", now), 0);
-        assert_int_equal(output_http_retry_after("-7", now), 0);
-        assert_int_equal(output_http_retry_after("Tue, 14 Nov 2023 22:13:30 GMT", now), 10 * TEL_NS_PER_S);
-        assert_int_equal(output_http_retry_after("Tue, 14 Nov 2023 22:13:10 GMT", now), 0);
-        assert_int_equal(output_http_retry_after("nonsense", now), 0);
-}
-
 static void test_options(void **state) {
         char error[OUTPUT_ERROR_MAX] = "", longest[300];
         struct output *o = NULL;
@@ -730,7 +717,7 @@ static void test_flush(void **state) {
 int main(void) {
 #define WORLD(test) cmocka_unit_test_setup_teardown(test, world_setup, world_teardown)
         const struct CMUnitTest tests[] = {
-                cmocka_unit_test(test_urls), cmocka_unit_test(test_retry_after), cmocka_unit_test(test_options), WORLD(test_collectord),
+                cmocka_unit_test(test_urls), cmocka_unit_test(test_options), WORLD(test_collectord),
                 WORLD(test_http), WORLD(test_http_answers), WORLD(test_both), WORLD(test_both_restart), WORLD(test_both_useless),
                 WORLD(test_both_unsure), WORLD(test_bound), WORLD(test_flush),
         };
