@@ -150,19 +150,42 @@ static void leave(struct outstanding *o, bool seen) {
 }
 
 void outstanding_settle(struct outstanding *o) {
-        struct outstanding_entry *e = outstanding_first(o);
+        struct outstanding_entry *e = o->adrift ? outstanding_first(o) : NULL;
+        o->adrift = false;
         if (!e)
                 return;
         leave(o, e->x && o->seen_ns > e->x->start_ns && outstanding_is_single(o));     /* whatever answer was seen since is its own */
         outstanding_drop(o, true);
 }
 
-bool outstanding_skip_turns(struct outstanding *o, bool turn) {
-        if (!turn || o->overlaps)
+bool outstanding_answers_found(struct outstanding *o, bool turn) {
+        if (o->answer_state == ANSWER_READ)
                 return false;
+        if (o->answer_state == ANSWER_LOST && turn)
+                outstanding_settle(o);
+        /* Behind missing bytes an answer can only begin with a turn, or when there is but one to come. */
+        bool single = outstanding_is_single(o), may_begin = turn || (o->answer_state == ANSWER_GAP && single);
+        o->answer_state = may_begin ? ANSWER_READ : ANSWER_LOST;
+        o->answer_tentative = may_begin;
+        o->adrift = !may_begin || !single;         /* what is then left of several was answered out of sight */
+        return true;
+}
+
+void outstanding_answers_lost(struct outstanding *o) {
+        o->answer_state = ANSWER_LOST;
+        o->adrift = true;
+}
+
+void outstanding_answers_gap(struct outstanding *o, bool turn) {
+        outstanding_missing(o);
+        if (!turn || o->overlaps) {
+                outstanding_answers_lost(o);
+                return;
+        }
+        /* The next answer is that of the oldest of this turn: what older turns asked was answered out of sight. */
         while (o->n > 0 && outstanding_first(o)->turn != o->turn)
                 leave(o, false);
-        return true;
+        o->answer_state = ANSWER_GAP;
 }
 
 void outstanding_end(struct outstanding *o, enum direction direction, uint64_t now_ns) {

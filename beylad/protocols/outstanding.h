@@ -12,6 +12,9 @@
 /* `what` of an entry is the protocol's but for this one: things without an exchange of their own, beyond a bound. They were counted. */
 #define OUTSTANDING_RUN 255
 
+/* How answers are followed: one after the other; behind missing bytes, where the next one begins with what comes; or not, until a turn. */
+enum answer_state { ANSWER_READ, ANSWER_GAP, ANSWER_LOST };
+
 struct outstanding_entry {
         struct exchange *x;                        /* NULL: none */
         uint32_t n;                                /* the protocol's */
@@ -31,6 +34,9 @@ struct outstanding {
         bool overlaps;                             /* it has asked before everything was answered: a new turn says nothing of older ones */
         uint64_t seen_ns;                          /* end of the last call that carried answers */
         bool missing;                              /* messages were missed: what has no answer may have had one */
+        enum answer_state answer_state;
+        bool answer_tentative;                     /* found again, and nothing of it was read to its end yet */
+        bool adrift;                               /* answers are missing: what is outstanding is settled when the next turn begins */
         bool asks_ended, answers_ended;
         uint64_t answers_ended_ns;
         bool exact;                                /* no message was missed: an answer without a request has overtaken it */
@@ -87,12 +93,15 @@ struct exchange *outstanding_pop_last(struct outstanding *o);
 bool outstanding_is_single(struct outstanding *o);
 /* All leave; counted: those that are whole were requests that are lost from sight. */
 void outstanding_drop(struct outstanding *o, bool counted);
-/* Answers are missing, and what follows cannot be told apart: the oldest ends unobserved when a part of its answer was seen, the others are
+/* When answers are missing, and what follows cannot be told apart: the oldest ends unobserved when a part of its answer was seen, the others are
  * dropped and counted. Call it when the next turn begins: until then what is seen still belongs to them. */
 void outstanding_settle(struct outstanding *o);
-/* Answers are missing that a turn of the other side followed. Returns whether the next answer is certain to be that of the entry that is now
- * the oldest: what older turns asked was answered out of sight, and left. */
-bool outstanding_skip_turns(struct outstanding *o, bool turn);
+/* Before bytes of answers are read. Returns whether they begin an answer, or are passed over: the parser begins anew. */
+bool outstanding_answers_found(struct outstanding *o, bool turn);
+/* What was read since is no answer. */
+void outstanding_answers_lost(struct outstanding *o);
+/* Bytes of answers are missing, more than the rest of a value of known length; turn: the other side has had one since. */
+void outstanding_answers_gap(struct outstanding *o, bool turn);
 /* A direction ended. After the second nothing is outstanding: what was whole ends, as failed when those who answer left before those who
  * ask did and nothing was missing, else unobserved. */
 void outstanding_end(struct outstanding *o, enum direction direction, uint64_t now_ns);

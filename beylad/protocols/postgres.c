@@ -34,7 +34,6 @@ enum postgres_what {
                                                    /* OUTSTANDING_RUN: ReadyForQuery to come */
 };
 
-enum answer_state { ANSWER_READ, ANSWER_GAP, ANSWER_LOST };
 
 struct postgres {
         struct outstanding out;
@@ -54,9 +53,6 @@ struct postgres {
         bool failed;                               /* an error was answered: nothing is executed up to the next Sync */
         bool copying;                              /* COPY ... FROM STDIN: Sync is passed over until CopyDone or CopyFail */
         /* Answering. */
-        enum answer_state answer_state;
-        bool answer_tentative;
-        bool adrift;                               /* answers are missing: what is outstanding is settled when the next turn begins */
         bool late;                                 /* the end of the message being read was not seen */
         uint8_t database_len;
         char database[STATEMENT_NAME_MAX];
@@ -479,7 +475,7 @@ static void answer_copies_both(struct postgres *p, const struct chunk *at) {
 
 static void answer_message(struct postgres *p, const struct chunk *at) {
         const struct wire *w = &p->answer;
-        p->answer_tentative = false;
+        p->out.answer_tentative = false;
         switch (w->type) {
         case 'C':
         case 'I':
@@ -559,12 +555,6 @@ static void postgres_start(void *state, struct connection *c, const struct proto
         p->options = options;
 }
 
-static void settle(struct postgres *p) {
-        if (p->adrift)
-                outstanding_settle(&p->out);
-        p->adrift = false;
-}
-
 static int give_up(struct postgres *p) {
         outstanding_drop(&p->out, true);
         p->off = true;
@@ -573,7 +563,7 @@ static int give_up(struct postgres *p) {
 
 static int ask_data(struct postgres *p, const struct chunk *at, bool turn) {
         if (turn)
-                settle(p);
+                outstanding_settle(&p->out);
         if (p->lost) {
                 if (!turn)
                         return 0;
@@ -592,26 +582,16 @@ static int ask_data(struct postgres *p, const struct chunk *at, bool turn) {
 }
 
 static int answer_data(struct postgres *p, const struct chunk *at, bool turn) {
-        if (p->answer_state == ANSWER_LOST && turn)
-                settle(p);
-        /* Behind missing bytes an answer can only begin with a turn, or when there is but one to come. */
-        bool may_begin = turn || (p->answer_state == ANSWER_GAP && outstanding_is_single(&p->out));
-        if (p->answer_state != ANSWER_READ) {
-                p->answer_state = may_begin ? ANSWER_READ : ANSWER_LOST;
-                p->answer_tentative = may_begin;
-                /* What is then left of several was answered out of sight. */
-                p->adrift = !may_begin || !outstanding_is_single(&p->out);
+        if (outstanding_answers_found(&p->out, turn))
                 wire_next(&p->answer);
-        }
-        bool good = p->answer_state == ANSWER_LOST || answer_read(p, at);
+        bool good = p->out.answer_state == ANSWER_LOST || answer_read(p, at);
         p->out.seen_ns = at->end_ns;
         if (good)
                 return 0;
-        if (!p->answer_tentative)
+        if (!p->out.answer_tentative)
                 return give_up(p);
         wire_next(&p->answer);
-        p->answer_state = ANSWER_LOST;
-        p->adrift = true;
+        outstanding_answers_lost(&p->out);
         return 0;
 }
 
@@ -634,7 +614,7 @@ static bool holds_request(struct postgres *p) {
 static void ask_gap(struct postgres *p, const struct chunk *at, bool turn, uint64_t bytes) {
         struct wire *w = &p->ask;
         if (turn)
-                settle(p);
+                outstanding_settle(&p->out);
         struct outstanding_entry *e = ask_entry(p);
         if (wire_in_body(w) && bytes <= w->left) {
                 if (wire_skip(w, (uint32_t)bytes) == WIRE_DONE) {
@@ -660,7 +640,7 @@ static void ask_gap(struct postgres *p, const struct chunk *at, bool turn, uint6
 static void answer_gap(struct postgres *p, const struct chunk *at, bool turn, uint64_t bytes) {
         struct wire *w = &p->answer;
         struct chunk seen = { .end_ns = p->out.seen_ns };
-        if (p->answer_state == ANSWER_READ && wire_in_body(w) && bytes > 0 && bytes <= w->left) {
+        if (p->out.answer_state == ANSWER_READ && wire_in_body(w) && bytes > 0 && bytes <= w->left) {
                 if (wire_skip(w, (uint32_t)bytes) == WIRE_DONE) {
                         p->late = turn;            /* others spoke since: these bytes came before that, when, nobody knows */
                         answer_message(p, turn ? &seen : at);
@@ -669,12 +649,9 @@ static void answer_gap(struct postgres *p, const struct chunk *at, bool turn, ui
                 }
                 return;
         }
-        outstanding_missing(&p->out);
-        bool certain = outstanding_skip_turns(&p->out, turn);
+        outstanding_answers_gap(&p->out, turn);
         wire_next(w);
         p->negotiating = p->copying = false;
-        p->answer_state = certain ? ANSWER_GAP : ANSWER_LOST;
-        p->adrift = p->adrift || !certain;
 }
 
 static void postgres_gap(void *state, const struct chunk *at, uint64_t bytes) {
@@ -691,7 +668,7 @@ static void postgres_gap(void *state, const struct chunk *at, uint64_t bytes) {
 static void postgres_end(void *state, enum direction direction, uint64_t now_ns) {
         struct postgres *p = state;
         if (direction != outstanding_asks(&p->out))
-                settle(p);
+                outstanding_settle(&p->out);
         else {
                 if (p->open)
                         ask_cancel(p);             /* never sent as a whole */
@@ -706,7 +683,7 @@ static uint64_t postgres_skip(const void *state, enum direction direction) {
         const struct postgres *p = state;
         bool asks = direction == outstanding_asks(&p->out);
         const struct wire *w = asks ? &p->ask : &p->answer;
-        if (p->off || !wire_in_body(w) || (w->body_len < w->want && !w->cut) || (asks ? p->lost : p->answer_state != ANSWER_READ))
+        if (p->off || !wire_in_body(w) || (w->body_len < w->want && !w->cut) || (asks ? p->lost : p->out.answer_state != ANSWER_READ))
                 return 0;
         return w->left;
 }

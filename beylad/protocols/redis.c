@@ -18,7 +18,6 @@
 #define DATABASE_NONE (-1)
 
 enum ask_state { ASK_START, ASK_COUNT, ASK_DOLLAR, ASK_LENGTH, ASK_BODY, ASK_INLINE, ASK_LOST };
-enum answer_state { ANSWER_READ, ANSWER_GAP, ANSWER_LOST };
 enum reply { REPLY_ON, REPLY_OFF, REPLY_SKIP };
 
 /* The command that is being read. */
@@ -44,9 +43,6 @@ struct redis {
         const struct protocol_options *options;
         struct ask ask;
         struct resp answer;
-        enum answer_state answer_state;
-        bool answer_tentative;
-        bool adrift;                               /* answers are missing: what is outstanding is settled when the next turn begins */
         bool locked;                               /* a whole command or an answer to one was seen: what is lost now was Redis */
         bool off;                                  /* a replication link, or none of ours */
         bool subscribed, monitoring;               /* messages come unasked */
@@ -459,7 +455,7 @@ static bool answer_pushed(struct redis *r, const struct chunk *at) {
 static void answer_done(struct redis *r, const struct chunk *at, bool unobserved) {
         const struct resp *a = &r->answer;
         struct outstanding_entry *e = outstanding_first(&r->out);
-        r->answer_tentative = false;
+        r->out.answer_tentative = false;
         if ((a->watch && answer_pushed(r, at)) || (r->monitoring && a->top == '+' && a->word_len > 0 && a->word[0] >= '0' && a->word[0] <= '9'))
                 return;
         if (!e) {
@@ -518,12 +514,6 @@ static void redis_start(void *state, struct connection *c, const struct protocol
         resp_reset(&r->answer);
 }
 
-static void settle(struct redis *r) {
-        if (r->adrift)
-                outstanding_settle(&r->out);
-        r->adrift = false;
-}
-
 static int give_up(struct redis *r) {
         outstanding_drop(&r->out, r->locked);
         r->off = true;
@@ -533,7 +523,7 @@ static int give_up(struct redis *r) {
 static int ask_data(struct redis *r, const struct chunk *at, bool turn) {
         struct ask *a = &r->ask;
         if (turn)
-                settle(r);
+                outstanding_settle(&r->out);
         if (a->state == ASK_LOST) {
                 if (!turn)
                         return 0;
@@ -554,25 +544,15 @@ static int ask_data(struct redis *r, const struct chunk *at, bool turn) {
 }
 
 static int answer_data(struct redis *r, const struct chunk *at, bool turn) {
-        if (r->answer_state == ANSWER_LOST && turn)
-                settle(r);
-        /* Behind missing bytes an answer can only begin with a turn, or when there is but one to come. */
-        bool may_begin = turn || (r->answer_state == ANSWER_GAP && outstanding_is_single(&r->out));
-        if (r->answer_state != ANSWER_READ) {
-                r->answer_state = may_begin ? ANSWER_READ : ANSWER_LOST;
-                r->answer_tentative = may_begin;
-                /* What is then left of several was answered out of sight. */
-                r->adrift = !may_begin || !outstanding_is_single(&r->out);
+        if (outstanding_answers_found(&r->out, turn))
                 resp_reset(&r->answer);
-        }
-        bool good = r->answer_state == ANSWER_LOST || answer_read(r, at);
+        bool good = r->out.answer_state == ANSWER_LOST || answer_read(r, at);
         r->out.seen_ns = at->end_ns;
         if (good)
                 return 0;
-        if (!r->answer_tentative)
+        if (!r->out.answer_tentative)
                 return give_up(r);
-        r->answer_state = ANSWER_LOST;
-        r->adrift = true;
+        outstanding_answers_lost(&r->out);
         return 0;
 }
 
@@ -587,7 +567,7 @@ static int redis_data(void *state, const struct chunk *at) {
 static void ask_gap(struct redis *r, const struct chunk *at, bool turn, uint64_t bytes) {
         struct ask *a = &r->ask;
         if (turn)
-                settle(r);
+                outstanding_settle(&r->out);
         struct outstanding_entry *e = ask_entry(r);
         if (a->state == ASK_BODY && bytes <= a->left) {
                 if (a->arg < a->want && a->left > 2)
@@ -612,16 +592,13 @@ static void ask_gap(struct redis *r, const struct chunk *at, bool turn, uint64_t
 
 static void answer_gap(struct redis *r, const struct chunk *at, bool turn, uint64_t bytes) {
         struct chunk seen = { .end_ns = r->out.seen_ns };
-        if (r->answer_state == ANSWER_READ && bytes > 0 && bytes <= resp_left(&r->answer)) {
+        if (r->out.answer_state == ANSWER_READ && bytes > 0 && bytes <= resp_left(&r->answer)) {
                 /* When others spoke since, these bytes came before them: when, nobody knows. */
                 if (resp_skip(&r->answer, bytes) == RESP_DONE)
                         answer_done(r, turn ? &seen : at, turn);
                 return;
         }
-        outstanding_missing(&r->out);
-        bool certain = outstanding_skip_turns(&r->out, turn);
-        r->answer_state = certain ? ANSWER_GAP : ANSWER_LOST;
-        r->adrift = r->adrift || !certain;
+        outstanding_answers_gap(&r->out, turn);
 }
 
 static void redis_gap(void *state, const struct chunk *at, uint64_t bytes) {
@@ -639,7 +616,7 @@ static void redis_end(void *state, enum direction direction, uint64_t now_ns) {
         struct redis *r = state;
         struct outstanding_entry *e = ask_entry(r);
         if (direction != outstanding_asks(&r->out))
-                settle(r);
+                outstanding_settle(&r->out);
         else {
                 if (e && !e->whole)
                         ask_cancel(r);             /* never sent as a whole */
@@ -656,7 +633,7 @@ static uint64_t redis_skip(const void *state, enum direction direction) {
                 return 0;
         if (direction == outstanding_asks(&r->out))
                 return a->state == ASK_BODY && a->arg >= a->want ? a->left : 0;
-        return r->answer_state == ANSWER_READ && !r->answer.keep ? resp_left(&r->answer) : 0;
+        return r->out.answer_state == ANSWER_READ && !r->answer.keep ? resp_left(&r->answer) : 0;
 }
 
 static void redis_done(void *state) {
