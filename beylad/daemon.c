@@ -280,11 +280,6 @@ static void on_warning(void *ctx, const char *name, const char *why) {
         tel_log(TEL_LOG_WARN, "a name of the environment has no effect", { "name", name }, { "why", why });
 }
 
-static int make_tracer(struct daemon *d, const struct settings *s, struct tracer **ret, char *reterr) {
-        return tracer_new(&(struct tracer_options){ .settings = s, .print_to = stdout, .request = on_request,
-                                                    .verdict = on_verdict, .gone = on_gone, .tls_wanted = on_tls_wanted, .ctx = d }, ret, reterr);
-}
-
 static void adopt(struct daemon *d, const struct settings *s) {
         d->settings = *s;
         d->process.proc = d->settings.proc;
@@ -406,7 +401,9 @@ static int build(struct daemon *d, char *reterr) {
         if (r == 0)
                 r = open_output(d, reterr);
         if (r == 0)
-                r = make_tracer(d, &d->settings, &d->tracer, reterr);
+                r = tracer_new(&(struct tracer_options){ .settings = &d->settings, .print_to = stdout, .request = on_request,
+                                                         .verdict = on_verdict, .gone = on_gone, .tls_wanted = on_tls_wanted, .ctx = d },
+                               &d->tracer, reterr);
         if (r == 0)
                 r = probes_new(on_event, d, &d->probes, reterr);
         if (r < 0)

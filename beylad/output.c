@@ -352,7 +352,7 @@ static void on_posted(void *ctx, const struct output_http_result *result) {
 static int client_open(struct output *o, const struct output_options *options, char *reterr) {
         const char *path = options->collector;
         char whole[256];
-        if (strcmp(path, "frames.sock") == 0)
+        if (strcmp(path, TEL_CLIENT_SOCKET) == 0)
                 path = NULL;
         else if (!strchr(path, '/')) {
                 int r = tel_runtime_path(path, whole, sizeof(whole));

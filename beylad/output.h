@@ -19,7 +19,7 @@ struct output;
 
 struct output_options {
         const char *collector;                     /* path of the frame socket, or a name in the runtime directory; NULL or "": none.
-                                                    * "frames.sock", which is everybody's default: TEL_CLIENT_SYSTEM_PATH as well */
+                                                    * TEL_CLIENT_SOCKET, which is everybody's default: TEL_CLIENT_SYSTEM_PATH as well */
         const char *endpoint;                      /* base URL as OTEL_EXPORTER_OTLP_ENDPOINT has it; NULL or "": none. One of the two is set */
         const char *name, *version;                /* of the producer; NULL: "beylad", ours */
         uint64_t away_ns;                          /* 0: OUTPUT_AWAY_NS */

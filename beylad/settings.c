@@ -8,7 +8,7 @@
         "{\n" \
         "  // What runs without a file: every program that listens on a port is observed, and collectord on this machine is told.\n" \
         "  \"open_ports\": [\"default\"],\n" \
-        "  \"collector\": \"frames.sock\"\n" \
+        "  \"collector\": \"" SETTINGS_COLLECTOR "\"\n" \
         "}\n"
 
 const char settings_builtin[] = BUILTIN;

@@ -2,6 +2,7 @@
 #pragma once
 /* Settings: the table of keys of beylad's document, and the struct it fills. Each key stands here once.
  * May touch: the configuration file, through libtelemetry/config. The environment's own names come on top in environment.c. */
+#include "libtelemetry/client.h"
 #include "libtelemetry/config.h"
 
 enum printer { PRINTER_DISABLED, PRINTER_TEXT, PRINTER_JSON };
@@ -29,7 +30,7 @@ extern const char *const settings_printer_names[];         /* "disabled", "text"
 #define SETTINGS_PORTS_MAX 256                     /* strings in open_ports, and ranges in all of them: each new listener is held against all */
 #define SETTINGS_TEXT_MAX 256                      /* bytes of a name of a service or host: what an attribute of a process holds */
 #define SETTINGS_REGEX_MAX 1024                    /* bytes of a regular expression */
-#define SETTINGS_COLLECTOR "frames.sock"
+#define SETTINGS_COLLECTOR TEL_CLIENT_SOCKET
 #define SETTINGS_PATTERNS_MAX 256                  /* of routes: each new path is held against all */
 #define SETTINGS_HEADERS_MAX 16                    /* names in the allow list; as many as an exchange keeps */
 

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 #include "collectord/settings.h"
 
+#include "libtelemetry/client.h"
 #include "libtelemetry/log.h"
 
 #define BUILTIN \
@@ -77,7 +78,7 @@ static const struct tel_config_key listen_table[] = {
                     "`\":4318\"` is every address, `\"\"` is off."),
         KEY(STRING, struct settings, listen.web, "web", .fallback = "\"127.0.0.1:12345\"",
             .text = "ADDRESS:PORT of the page, `/metrics` and `/-/ready`; `\"\"` is off."),
-        KEY(STRING, struct settings, listen.frames, "frames", .fallback = "\"frames.sock\"",
+        KEY(STRING, struct settings, listen.frames, "frames", .fallback = "\"" TEL_CLIENT_SOCKET "\"",
             .text = "Socket for frames and JSON lines: a path, or a name in the runtime directory; `\"\"` is "
                     "off."),
         KEY(STRING, struct settings, listen.control, "control", .fallback = "\"control.sock\"",

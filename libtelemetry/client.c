@@ -88,7 +88,7 @@ static int addresses_fill(struct tel_client *c, const char *path) {
         if (path)
                 return address_add(c, path);
         char own[RUNTIME_PATH_MAX];
-        int r = tel_runtime_path("frames.sock", own, sizeof(own));
+        int r = tel_runtime_path(TEL_CLIENT_SOCKET, own, sizeof(own));
         if (r < 0)
                 return r;
         r = address_add(c, own);

@@ -11,14 +11,15 @@
 struct tel_client;
 
 struct tel_client_options {
-        const char *path;                          /* of frames.sock; NULL: tel_runtime_path("frames.sock"), and TEL_CLIENT_SYSTEM_PATH
+        const char *path;                          /* of the frame socket; NULL: tel_runtime_path(TEL_CLIENT_SOCKET), and TEL_CLIENT_SYSTEM_PATH
                                                     * while nobody listens there: most producers run as another user than collectord */
         const char *name;                          /* producer name in HELLO; NULL: the program's */
         const char *version;
         size_t backlog_bytes;                      /* unacknowledged bytes kept; 0: TEL_CLIENT_BACKLOG */
 };
 
-#define TEL_CLIENT_SYSTEM_PATH "/run/collectord/frames.sock"
+#define TEL_CLIENT_SOCKET "frames.sock"            /* its name in a runtime directory */
+#define TEL_CLIENT_SYSTEM_PATH "/run/collectord/" TEL_CLIENT_SOCKET
 #define TEL_CLIENT_BACKLOG (8u << 20)              /* design: what a producer may hold while collectord is away */
 #define TEL_CLIENT_RETRY_MIN_NS (100 * TEL_NS_PER_MS)
 #define TEL_CLIENT_RETRY_MAX_NS (5 * TEL_NS_PER_S)
