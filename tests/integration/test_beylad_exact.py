@@ -6,6 +6,7 @@ import os
 import re
 import shutil
 import signal
+import socket
 import ssl
 import subprocess
 import threading
@@ -200,6 +201,30 @@ def test_a_ring_that_overflows_with_new_connections(observe, nginx):
     spans, lost = balanced(d, n, 40)
     assert lost > 0 and spans > 0
     balanced_at_the_end(d, nginx, n)
+
+
+@pytest.mark.row("BEY-19")
+def test_the_end_of_a_connection_that_finds_the_ring_full_comes_later(observe, nginx):
+    """What was open on it is over, and the connection forgotten; else both would stay until the sweep."""
+    d = observe(nginx)
+    held = [socket.create_connection(("127.0.0.1", nginx.port)) for _ in range(50)]
+    for c in held:
+        c.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\n")
+    until("their requests to be open", lambda: d.stats()["spans_open"] == 50)
+    flood = Flood(nginx)
+    until_counted(nginx, 1000)
+    d.process.send_signal(signal.SIGSTOP)
+    try:
+        until_counted(nginx, 40_000)
+        for c in held:
+            c.close()
+        until_counted(nginx, 1000)
+    finally:
+        d.process.send_signal(signal.SIGCONT)
+    flood.end()
+    until("nothing to be open", lambda: d.stats()["spans_open"] == 0)
+    until("every connection to be forgotten", lambda: d.stats()["connections"] == 0)
+    assert d.stats()["events_lost"] > 0
 
 
 # ---- lives ----
