@@ -140,16 +140,14 @@ struct probe_port {
 /* Where one direction of a connection stands in the frames of HTTP/2. */
 struct probe_frames {
         __u32 state;                               /* enum probe_frames_state */
-        __u32 copy, skip;                          /* bytes of the preface or the frame's payload that come next: to be captured, or to be passed over */
+        __u32 copy, skip;                          /* bytes of the frame's payload that come next: to be captured, or to be passed over */
         __u32 have;                                /* bytes of header: of a frame's first nine that came so far */
         __u8 header[16];
 };
 enum probe_frames_state {
-        PROBE_FRAMES_UNKNOWN = 0,                  /* nothing came yet */
-        PROBE_FRAMES_PREFACE = 1,                  /* in the client's connection preface */
-        PROBE_FRAMES_FIRST = 2,                    /* in the header of the server's first frame */
-        PROBE_FRAMES_WALK = 3,
-        PROBE_FRAMES_NONE = 4,                     /* not HTTP/2, or no longer followed */
+        PROBE_FRAMES_FIRST = 0,                    /* in the first nine bytes: they tell */
+        PROBE_FRAMES_WALK = 1,
+        PROBE_FRAMES_NONE = 2,                     /* not HTTP/2, or no longer followed */
 };
 
 /* Value of the map `sockets`, kept with the socket itself: it goes with it. */
@@ -194,6 +192,7 @@ struct probe_session {
         __u8 last;                                 /* 0: nothing yet, 1: received, 2: sent */
         __u8 asks;                                 /* the program sent first: its requests go out */
         __u8 zero[2];
+        struct probe_frames frames[2];             /* of what came in, and of what went out */
 };
 #define PROBE_SESSIONS_MAX 16384u
 

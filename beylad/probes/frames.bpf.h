@@ -14,27 +14,27 @@
 #define FRAME_SKIP_MIN 512u                        /* a shorter payload costs less captured than passed over: that ends an event */
 #define FRAMES_PREFACE 24u                         /* bytes: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" */
 
-/* Before the first bytes of a direction. opening: it is the one that requests come in. */
-static __always_inline void frames_begin(struct probe_frames *f, bool opening) {
-        f->state = opening ? PROBE_FRAMES_PREFACE : PROBE_FRAMES_FIRST;
-        f->copy = opening ? FRAMES_PREFACE : 0;
-        f->skip = f->have = 0;
-}
-
 /* How many of the next n bytes belong together; n > 0. */
 static __always_inline __u32 frames_piece(const struct probe_frames *f, __u32 n) {
         __u32 most = f->skip ? f->skip : f->copy ? f->copy : FRAME_HEADER - f->have;
         return n < most ? n : most;
 }
 
-/* The header of a frame is whole. */
+static __always_inline bool frames_is_preface(const __u8 *h) {
+        return h[0] == 'P' && h[1] == 'R' && h[2] == 'I' && h[3] == ' ' && h[4] == '*' && h[5] == ' ' && h[6] == 'H' && h[7] == 'T' && h[8] == 'T';
+}
+
+/* Nine bytes are whole: a frame's header, or what the direction begins with. A client begins with the preface, a server with SETTINGS. */
 static __always_inline void frames_header(struct probe_frames *f) {
         const __u8 *h = f->header;
         __u32 length = h[0] << 16 | h[1] << 8 | h[2];
         f->have = 0;
-        if (f->state == PROBE_FRAMES_FIRST)
-                f->state = h[3] == FRAME_SETTINGS && !(h[5] | h[6] | h[7] | h[8]) && length < 16384 ? PROBE_FRAMES_WALK : PROBE_FRAMES_NONE;
-        if (h[3] == FRAME_DATA && !(h[4] & FRAME_PADDED) && length >= FRAME_SKIP_MIN)
+        if (f->state == PROBE_FRAMES_FIRST) {
+                bool preface = frames_is_preface(h);
+                bool settings = h[3] == FRAME_SETTINGS && !(h[5] | h[6] | h[7] | h[8]) && length < 16384;
+                f->state = preface || settings ? PROBE_FRAMES_WALK : PROBE_FRAMES_NONE;
+                f->copy = preface ? FRAMES_PREFACE - FRAME_HEADER : length;
+        } else if (h[3] == FRAME_DATA && !(h[4] & FRAME_PADDED) && length >= FRAME_SKIP_MIN)
                 f->skip = length;
         else
                 f->copy = length;
@@ -43,11 +43,7 @@ static __always_inline void frames_header(struct probe_frames *f) {
 /* n captured bytes at p, as many as frames_piece() said or fewer. */
 static __always_inline void frames_captured(struct probe_frames *f, const __u8 *p, __u32 n) {
         if (f->copy) {
-                if (f->state == PROBE_FRAMES_PREFACE && f->copy == FRAMES_PREFACE && (n < 4 || p[0] != 'P' || p[1] != 'R' || p[2] != 'I' || p[3] != ' '))
-                        f->state = PROBE_FRAMES_NONE;
                 f->copy -= n;
-                if (!f->copy && f->state == PROBE_FRAMES_PREFACE)
-                        f->state = PROBE_FRAMES_WALK;
                 return;
         }
         for (__u32 i = 0; i < FRAME_HEADER && i < n; i++)

@@ -252,8 +252,6 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                         at->out += ret;
                 else
                         at->in += ret;
-                if (at->frames[out].state == PROBE_FRAMES_UNKNOWN)
-                        frames_begin(&at->frames[out], out != !!(at->flags & PROBE_SOCKET_PASSIVE));
                 want(&c, at, e->offset, ret, out, turn);
                 if (at->flags & PROBE_SOCKET_IGNORED)
                         return 0;

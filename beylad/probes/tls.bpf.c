@@ -13,6 +13,7 @@
  * - Go: the connection is a member of tls.Conn.
  *
  * Uprobes may be preempted, and others run on their CPU meanwhile: there is no scratch per CPU here. */
+#include "beylad/probes/frames.bpf.h"
 #include "beylad/probes/site.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
@@ -49,24 +50,29 @@ struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PRE
 #define LIBRARY_BYTES 16384u                       /* of stack a library needs for itself: 5.4 KB were seen; what lies deeper is the program, called back */
 #define NESTED_BYTES 131072u                       /* of stack between a call and one inside it: 23 KB were seen; beyond, it is another fiber's */
 
+#define FOLLOW_STEPS_MAX 4096u                     /* of one call: 1,000 frames of HTTP/2; what is behind them is not followed any more */
+
 /* Plaintext on its way to the ring. */
 struct plain {
         __u64 connection, buffer, offset, start_ns, now;
         __u64 left;                                /* bytes not yet in an event */
-        __u64 wanted;                              /* of them, how many to capture */
+        __u64 wanted;                              /* of them, how many to capture, or to follow */
+        __u32 run, passed;                         /* of the next event: bytes to capture, and bytes behind them that are passed over */
         __u32 turn, flags;                         /* flags: enum probe_data_flags */
+        bool opens;                                /* it opened a request's turn, and no event of it was tried yet */
+        struct probe_frames frames;                /* of the session's direction */
 };
 
 /* ---- the ring ---- */
 
 static __always_inline void fill(struct probe_data *e, const struct plain *p, const struct probe_target *t, __u32 captured) {
-        bool last = p->wanted <= captured;
+        bool last = p->wanted <= p->run + p->passed;
         head_set(&e->head, PROBE_DATA, p->flags | (last ? PROBE_END : 0), sizeof(*e) + captured, p->now);
         task_get(t, &e->task);
         e->connection = p->connection;
         e->start_ns = p->start_ns;
         e->offset = p->offset;
-        e->bytes = last ? p->left : captured;
+        e->bytes = last ? p->left : p->run + p->passed;
         e->captured = captured;
         e->seq = 0;
         e->turn = p->turn;
@@ -99,22 +105,67 @@ EMIT_ROOM(1024)
 EMIT_ROOM(4096)
 EMIT_ROOM(16384)                                   /* PROBE_CAPTURE_MAX, and what a TLS record carries */
 
-/* One event. Returns false when it was lost. */
+/* One event. */
 static __noinline int emit(struct plain *p, struct probe_target *t) {
-        __u32 n = p->wanted < PROBE_CAPTURE_MAX ? p->wanted : PROBE_CAPTURE_MAX;
+        __u32 n = p->run;
         long r = n <= 256 ? emit_256(p, t, n) : n <= 1024 ? emit_1024(p, t, n) : n <= 4096 ? emit_4096(p, t, n) : emit_16384(p, t, n);
-        __u64 bytes = p->wanted <= n ? p->left : n;
+        __u64 bytes = p->run + p->passed;
         if (r < 0) {
                 count(PROBE_COUNT_LOST, 1);
                 count(PROBE_COUNT_LOST_BYTES, bytes);
+                if (p->opens)                      /* of the pieces of a call the first alone */
+                        count(PROBE_COUNT_LOST_REQUESTS, 1);
         } else
                 count(PROBE_COUNT_EVENTS, 1);
+        p->opens = false;
         p->flags &= ~PROBE_TURN;
         p->offset += bytes;
         p->left -= bytes;
-        p->buffer += n;
-        p->wanted -= n;
-        return r >= 0;
+        p->buffer += bytes;
+        p->wanted -= bytes < p->wanted ? bytes : p->wanted;
+        p->run = p->passed = 0;
+        return 0;
+}
+
+/* The next piece of HTTP/2's frames; an event ends where a payload was passed over, or when it is full. Returns 1 when all is followed.
+ * A function of its own, which the verifier looks at once. */
+__noinline int follow_once(struct plain *p) {
+        __u8 bytes[FRAME_HEADER];
+        struct probe_target *t = target_get(bpf_get_current_pid_tgid() >> 32);
+        if (!p || !t)
+                return 1;
+        __u64 done = p->run + p->passed, ahead = p->wanted - done;
+        if (done >= p->wanted || p->frames.state == PROBE_FRAMES_NONE)
+                return 1;
+        __u32 n = frames_piece(&p->frames, ahead);
+        if (p->frames.skip) {
+                p->frames.skip -= n;
+                p->passed += n;
+                if (!p->frames.skip)
+                        emit(p, t);
+                return 0;
+        }
+        if (p->passed || p->run >= PROBE_CAPTURE_MAX) {
+                emit(p, t);
+                return 0;
+        }
+        if (n > PROBE_CAPTURE_MAX - p->run)
+                n = PROBE_CAPTURE_MAX - p->run;
+        if (!p->frames.copy) {
+                if (n > sizeof(bytes) || bpf_probe_read_user(bytes, n, (void *)(p->buffer + p->run)) < 0) {
+                        p->frames.state = PROBE_FRAMES_NONE;
+                        return 1;
+                }
+                frames_captured(&p->frames, bytes, n);
+        } else
+                p->frames.copy -= n;
+        p->run += n;
+        return 0;
+}
+
+static long follow_step(__u32 i, void *context) {
+        (void)i;
+        return follow_once(context) != 0;
 }
 
 /* How many of the bytes the user side wants; -1: nothing of this connection. */
@@ -128,6 +179,19 @@ static __always_inline long wanted(const struct plain *p) {
         if (v && p->offset + p->left <= (p->flags & PROBE_OUT ? v->skip_out : v->skip_in))
                 return 0;
         return p->left < max ? p->left : max;
+}
+
+/* Hands on what frames tell, but the end. most: of what they tell nothing of. */
+static __always_inline void follow(struct probe_frames *f, struct plain *p, __u64 most) {
+        p->wanted = p->left;
+        p->frames = *f;
+        bpf_loop(FOLLOW_STEPS_MAX, follow_step, p, 0);
+        if (p->run + p->passed < p->wanted) {
+                p->frames.state = PROBE_FRAMES_NONE;
+                p->wanted = p->wanted < most ? p->wanted : most;
+                p->passed = 0;
+        }
+        *f = p->frames;
 }
 
 /* p->left bytes of plaintext passed a session. */
@@ -153,11 +217,17 @@ static __noinline int passed(struct probe_session *s, struct plain *p, struct pr
         long n = wanted(p);
         if (n < 0)
                 return 0;
-        p->wanted = p->buffer ? n : 0;
         count(PROBE_COUNT_CALLS, 1);
-        for (__u32 i = 0; i < PROBE_CALL_MAX / PROBE_CAPTURE_MAX && (i == 0 || p->wanted); i++)
-                if (!emit(p, t) && i == 0 && opens)        /* of the pieces of a call the first alone */
-                        count(PROBE_COUNT_LOST_REQUESTS, 1);
+        p->opens = opens;
+        p->wanted = p->buffer ? n : 0;
+        p->run = p->passed = 0;
+        if (p->buffer && s->frames[out].state != PROBE_FRAMES_NONE)
+                follow(&s->frames[out], p, n);
+        for (__u32 i = 0; i < PROBE_CALL_MAX / PROBE_CAPTURE_MAX && (i ? p->wanted : p->left); i++) {
+                if (!p->passed)
+                        p->run = p->wanted < PROBE_CAPTURE_MAX ? p->wanted : PROBE_CAPTURE_MAX;
+                emit(p, t);
+        }
         return 0;
 }
 

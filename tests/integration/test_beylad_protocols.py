@@ -352,11 +352,12 @@ def test_nghttp_as_a_client(nghttpd, observe, tmp_path, tls):
     nothing_lost(b)
 
 
-@pytest.mark.parametrize("mode", ["one", "cut", "file"])
-def test_http2_calls_of_any_length(server, observe, tmp_path, mode):
+@pytest.mark.parametrize("mode", ["one", "cut", "file", "tls"])
+def test_http2_calls_of_any_length(server, observe, tmp_path, certificates, mode):
     """A call that answers ten streams with 2 MB, and one that brings several bodies: all of it is captured but what DATA carries."""
     needs("h2load")
-    s = server([sys.executable, PROGRAMS / "http2_bulk.py", "{port}", mode, "10", "200000"])
+    s = server([sys.executable, PROGRAMS / "http2_bulk.py", "{port}", mode, "10", "200000", certificates.path("good.pem"), certificates.path("good.key")])
+    s.scheme = "https" if mode == "tls" else "http"
     b = observe([s.port]).attached(s.pid)
     body = tmp_path / "body"
     body.write_bytes(b"b" * 150_000)

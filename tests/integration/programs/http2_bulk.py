@@ -1,9 +1,10 @@
 # SPDX-License-Identifier: Apache-2.0
-"""An HTTP/2 server (prior knowledge) that answers several streams with one call: http2_bulk.py PORT MODE STREAMS BYTES.
-MODE one: one buffer; cut: a list of buffers, each frame's header cut in two; file: the payload of DATA by sendfile.
+"""An HTTP/2 server (prior knowledge) that answers several streams with one call: http2_bulk.py PORT MODE STREAMS BYTES [CERTIFICATE KEY].
+MODE one: one buffer; cut: a list of buffers, each frame's header cut in two; file: the payload of DATA by sendfile; tls: one buffer, encrypted.
 It reads a megabyte at a time, after a pause, so that what clients send is long calls, too. Writes a line for each request: stream and bytes it brought."""
 import os
 import socket
+import ssl
 import sys
 import tempfile
 import threading
@@ -30,7 +31,7 @@ def answer(stream):
 
 
 def send(connection, frames):
-    if MODE == "one":
+    if MODE in ("one", "tls"):
         connection.sendall(b"".join(frames))
     elif MODE == "cut":
         pieces = [memoryview(f)[a:b] for f in frames for a, b in ((0, 4), (4, len(f)))]
@@ -54,6 +55,11 @@ def send(connection, frames):
 def serve(connection):
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4 << 20)
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4 << 20)
+    if MODE == "tls":
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(sys.argv[5], sys.argv[6])
+        context.set_alpn_protocols(["h2"])
+        connection = context.wrap_socket(connection, server_side=True)
     connection.sendall(frame(SETTINGS, 0, 0, b"\0\4\0\xff\xff\xff") + frame(WINDOW_UPDATE, 0, 0, b"\0\xff\0\0"))
     held, buffer, bodies, ended = b"", bytearray(1 << 20), {}, []
     begun = False
@@ -82,7 +88,8 @@ def serve(connection):
             for stream in now:
                 print(stream, bodies.pop(stream), flush=True)
             send(connection, [f for stream in now for f in answer(stream)])
-        time.sleep(0.02)
+        if MODE != "tls":                            # a record at a time is all that TLS gives
+            time.sleep(0.02)
     connection.close()
 
 
