@@ -9,7 +9,8 @@
 #define BUCKETS 16384u                             /* of each table: about CONTEXT_OPEN_MAX exchanges */
 #define ADOPTIONS 1024u                            /* foreign (trace, parent) pairs counted at once; a collision starts the count anew */
 #define DEPTH_MAX 64                               /* services that call each other on one host; ends what cannot be a chain */
-#define CALLERS_MAX 4096u                          /* connections that a goroutine has announced to use */
+#define CALLERS_BUCKETS 1024u                      /* of connections that a goroutine has announced to use */
+#define CALLERS_WAYS 4u                            /* of each bucket, the latest first: hundreds of connections at once lose none */
 
 /* The place of one exchange. Lives while the exchange or a child refers to it. */
 struct context {
@@ -60,7 +61,7 @@ struct contexts {
                 uint64_t first_ns;
                 uint32_t n;
         } adoptions[ADOPTIONS];
-        struct caller callers[CALLERS_MAX];
+        struct caller callers[CALLERS_BUCKETS][CALLERS_WAYS];
         struct pool pool;
         struct contexts_stats stats;
 };
@@ -193,7 +194,24 @@ static void find_other_end(struct contexts *t, struct context *c) {
 /* ---- parents of clients ---- */
 
 void contexts_caller(struct contexts *t, const struct probe_task *task, uint64_t connection) {
-        t->callers[mix(connection) & (CALLERS_MAX - 1)] = (struct caller){ connection, *task };
+        struct caller *bucket = t->callers[mix(connection) & (CALLERS_BUCKETS - 1)];
+        size_t i = 0;
+        while (i < CALLERS_WAYS - 1 && bucket[i].connection != 0 && bucket[i].connection != connection)
+                i++;
+        memmove(bucket + 1, bucket, i * sizeof(*bucket));
+        bucket[0] = (struct caller){ connection, *task };
+}
+
+/* Who has announced to use the connection, once for each announcement; else ret stays. */
+static void caller_take(struct contexts *t, uint64_t connection, struct probe_task *ret) {
+        struct caller *bucket = t->callers[mix(connection) & (CALLERS_BUCKETS - 1)];
+        for (size_t i = 0; connection != 0 && i < CALLERS_WAYS; i++)
+                if (bucket[i].connection == connection) {
+                        *ret = bucket[i].task;
+                        memmove(bucket + i, bucket + i + 1, (CALLERS_WAYS - 1 - i) * sizeof(*bucket));
+                        bucket[CALLERS_WAYS - 1] = (struct caller){ 0 };
+                        return;
+                }
 }
 
 static void set_parent(struct contexts *t, struct context *c, struct context **found, size_t n, bool certain) {
@@ -236,12 +254,8 @@ static void find_parent_by_thread(struct contexts *t, struct context *c, const s
 }
 
 static void find_parent(struct contexts *t, struct context *c, const struct chunk *at) {
-        struct caller *caller = &t->callers[mix(c->exchange->connection->id) & (CALLERS_MAX - 1)];
         struct probe_task task = { at->work, at->work_parent };
-        if (caller->connection == c->exchange->connection->id && caller->connection != 0) {
-                task = caller->task;               /* the goroutine that asked, not the one that writes for it */
-                *caller = (struct caller){ 0 };
-        }
+        caller_take(t, c->exchange->connection->id, &task);    /* the goroutine that asked, not the one that writes for it */
         if (task.work)
                 find_parent_by_goroutine(t, c, &task, at->end_ns);
         else

@@ -263,6 +263,31 @@ static void test_caller(void **state) {
         connection_unref(out);
 }
 
+/* Hundreds at once, each on a connection of its own: nobody's announcement makes room for another's. */
+static void test_many_callers(void **state) {
+        (void)state;
+        static struct connection *in[200], *out[200];
+        static struct exchange *servers[200];
+        for (int i = 0; i < 200; i++) {
+                in[i] = connect_ports(0, 80, (uint16_t)(5000 + i));
+                out[i] = connect_ports(0, (uint16_t)(6000 + i), 81);
+                servers[i] = ask(in[i], EXCHANGE_SERVER, 1000 + i, 10, 7, (uint64_t)(33 + i), 2, NULL);
+                contexts_caller(t, &(struct probe_task){ (uint64_t)(33 + i), 2 }, out[i]->id);
+        }
+        for (int i = 0; i < 200; i++) {
+                answer(ask(out[i], EXCHANGE_CLIENT, 2000 + i, 11, 8, 900, 901, NULL), 12);
+                answer(ask(out[i], EXCHANGE_CLIENT, 3000 + i, 11, 8, 900, 901, NULL), 12);
+                answer(servers[i], 13);
+        }
+        contexts_release(t, UINT64_MAX);
+        for (int i = 0; i < 200; i++) {
+                assert_true(is_child(2000 + i, 1000 + i));
+                assert_true(is_root(3000 + i));    /* it was announced once */
+                connection_unref(in[i]);
+                connection_unref(out[i]);
+        }
+}
+
 /* ---- by the connection's two ends ---- */
 
 static struct exchange *ask_seq(struct connection *c, enum exchange_role role, int number, uint64_t ms, uint32_t tid, uint32_t seq) {
@@ -462,7 +487,7 @@ static void test_fifty_at_once(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_child_by_thread), TEST(test_threads_are_of_a_process), TEST(test_several_open_give_links), TEST(test_event_loops_share_work), TEST(test_an_old_request_is_no_parent),
-                TEST(test_child_by_goroutine), TEST(test_child_of_a_goroutine), TEST(test_caller), TEST(test_two_ends), TEST(test_chain),
+                TEST(test_child_by_goroutine), TEST(test_child_of_a_goroutine), TEST(test_caller), TEST(test_many_callers), TEST(test_two_ends), TEST(test_chain),
                 TEST(test_headers_handed_on), TEST(test_adoption_has_an_end), TEST(test_sampled_flag_is_inherited), TEST(test_hold),
                 TEST(test_held_has_a_bound), TEST(test_open_has_a_bound), TEST(test_fifty_at_once),
         };
