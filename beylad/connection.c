@@ -106,6 +106,11 @@ struct connection *connections_find(struct connections *t, uint64_t id) {
         return e ? &e->c : NULL;
 }
 
+struct exchange *connections_find_stream(struct connections *t, uint64_t id, uint32_t stream) {
+        const struct entry *e = find(t, id);
+        return e && e->state && e->c.protocol->stream ? e->c.protocol->stream(e->state, stream) : NULL;
+}
+
 static void parser_end(struct entry *e) {
         if (!e->state)
                 return;

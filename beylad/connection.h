@@ -64,6 +64,8 @@ void connections_drop_process(struct connections *t, const struct process *proce
 /* Connections quiet for idle_ns (TCP: twelve times that) are forgotten, what is open on them ends unobserved; at most a bounded number each time. */
 void connections_sweep(struct connections *t, uint64_t now_ns, uint64_t idle_ns);
 struct connection *connections_find(struct connections *t, uint64_t id);
+/* The open exchange of a stream of a connection, or NULL. */
+struct exchange *connections_find_stream(struct connections *t, uint64_t id, uint32_t stream);
 void connections_get_stats(const struct connections *t, struct connections_stats *ret);
 
 struct connection *connection_ref(struct connection *c);

@@ -28,7 +28,7 @@ struct context {
         uint32_t tgid;
         uint64_t worker;                           /* goid, or tid: who serves it */
         bool by_goroutine;
-        bool first;                                /* first request that this goroutine served, as far as we saw */
+        bool first;                                /* first request that this goroutine served, as far as we saw, or its only one */
         bool shared;                               /* another was open on the thread meanwhile: a call out may be its late work */
         uint32_t overlaps;                         /* of its process when it began */
         bool crowded;                              /* others were open in its process when it began */
@@ -113,14 +113,25 @@ static bool is_worker(const struct context *c, uint32_t tgid, uint64_t worker, b
         return c->tgid == tgid && c->worker == worker && c->by_goroutine == by_goroutine;
 }
 
-static void worker_remove(struct contexts *t, struct context *c) {
-        if (!c->in_workers)
-                return;
+static void worker_insert(struct contexts *t, struct context *c) {
+        struct context **bucket = worker_bucket(t, c->tgid, c->worker);
+        c->next_worker = *bucket;
+        *bucket = c;
+        c->in_workers = true;
+}
+
+static void worker_unlink(struct contexts *t, struct context *c) {
         struct context **at = worker_bucket(t, c->tgid, c->worker);
         while (*at != c)
                 at = &(*at)->next_worker;
         *at = c->next_worker;
         c->in_workers = false;
+}
+
+static void worker_remove(struct contexts *t, struct context *c) {
+        if (!c->in_workers)
+                return;
+        worker_unlink(t, c);
         if (c->process && !c->by_goroutine)
                 c->process->open_requests--;
         c->process = process_unref(c->process);
@@ -227,7 +238,8 @@ static void set_parent(struct contexts *t, struct context *c, struct context **f
 }
 
 /* A goroutine that the serving one started may outlive the request it was started for, so that only the first request of the serving
- * goroutine is certain to be the one. */
+ * goroutine is certain to be the one. One that writes a request of HTTP/2 was started for it by the goroutine that waits for its answer:
+ * source: Go's net/http, http2ClientConn.roundTrip; that of grpc-go writes for all and was started by none that serves. */
 static void find_parent_by_goroutine(struct contexts *t, struct context *c, const struct probe_task *task, uint64_t now_ns) {
         struct context *found[CONTEXT_LINKS_MAX];
         size_t n = open_on(t, c->tgid, task->work, true, now_ns, found, TEL_ARRAY_LEN(found));
@@ -236,7 +248,7 @@ static void find_parent_by_goroutine(struct contexts *t, struct context *c, cons
                 return;
         }
         n = open_on(t, c->tgid, task->parent, true, now_ns, found, TEL_ARRAY_LEN(found));
-        set_parent(t, c, found, n, n == 1 && found[0]->first);
+        set_parent(t, c, found, n, n == 1 && (found[0]->first || c->exchange->protocol == &protocol_http2));
 }
 
 /* A thread that served several at once may call out for one that is answered already, so that only one that had the thread to itself is
@@ -294,8 +306,7 @@ static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
         c->worker = c->by_goroutine ? at->work : at->tid;
         c->first = x->connection->whole && !x->connection->served;
         x->connection->served = true;
-        struct context **bucket = worker_bucket(t, c->tgid, c->worker);
-        for (struct context *o = *bucket; o; o = o->next_worker)
+        for (struct context *o = *worker_bucket(t, c->tgid, c->worker); o; o = o->next_worker)
                 if (is_worker(o, c->tgid, c->worker, c->by_goroutine))
                         o->shared = c->shared = true;
         c->process = x->connection->process ? process_ref(x->connection->process) : NULL;
@@ -305,9 +316,17 @@ static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
                 c->crowded = p->open_requests++ > 0;
                 c->overlaps = p->overlaps += c->crowded;
         }
-        c->next_worker = *bucket;
-        *bucket = c;
-        c->in_workers = true;
+        worker_insert(t, c);
+}
+
+void contexts_handler(struct contexts *t, const struct probe_task *task, struct exchange *x) {
+        struct context *c = x->context;
+        if (!task->work || !c || !c->in_workers || !c->by_goroutine)
+                return;
+        worker_unlink(t, c);
+        c->worker = task->work;
+        c->first = true;
+        worker_insert(t, c);
 }
 
 static void hand_on_oldest(struct contexts *t);

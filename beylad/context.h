@@ -52,6 +52,8 @@ struct contexts *contexts_free(struct contexts *t);
 const struct exchange_sink *contexts_sink(struct contexts *t);
 /* Goroutine task is about to use a connection: the next client exchange there belongs to it. */
 void contexts_caller(struct contexts *t, const struct probe_task *task, uint64_t connection);
+/* Goroutine task was started to serve x, which was asked, and serves nothing else. */
+void contexts_handler(struct contexts *t, const struct probe_task *task, struct exchange *x);
 /* Hands on what has waited long enough. now_ns: boot time up to which all events were seen; UINT64_MAX: everything. */
 void contexts_release(struct contexts *t, uint64_t now_ns);
 void contexts_get_stats(const struct contexts *t, struct contexts_stats *ret);

@@ -12,7 +12,7 @@
 #define ELF_TABLE_BYTES_MAX (256ull << 20)         /* of a table that is searched: browsers stay below 100 MB */
 #define ELF_READ_MAX (1ull << 30)                  /* bytes read of one file, however its tables jump about: some 0.3 s */
 #define ELF_FUNCTIONS_MAX 32                       /* looked for at once */
-#define ELF_NAME_MAX 63                            /* bytes of the name of a function that is looked for */
+#define ELF_NAME_MAX 95                            /* bytes of the name of a function that is looked for: the longest is one of grpc-go, 69 */
 #define ELF_GO_VERSION_MAX 48                      /* bytes of Go's version with its NUL: "go1.26.8 X:nodwarf5"; cut there */
 
 struct elf_file;

@@ -176,7 +176,7 @@ void tracer_set_traces(struct tracer *t, bool on) {
 static bool is_whole(const struct probe_head *e) {
         static const size_t sizes[] = {
                 [PROBE_DATA] = sizeof(struct probe_data), [PROBE_OPEN] = sizeof(struct probe_open), [PROBE_SHUT] = sizeof(struct probe_shut),
-                [PROBE_CALLER] = sizeof(struct probe_caller),
+                [PROBE_CALLER] = sizeof(struct probe_caller), [PROBE_HANDLER] = sizeof(struct probe_handler),
         };
         if (e->kind >= TEL_ARRAY_LEN(sizes) || sizes[e->kind] == 0 || e->size < sizes[e->kind])
                 return false;
@@ -211,6 +211,13 @@ void tracer_event(struct tracer *t, struct process *process, const struct probe_
         case PROBE_CALLER: {
                 const struct probe_caller *c = (const struct probe_caller *)e;
                 contexts_caller(t->contexts, &c->task, c->connection);
+                break;
+        }
+        case PROBE_HANDLER: {
+                const struct probe_handler *h = (const struct probe_handler *)e;
+                struct exchange *x = connections_find_stream(t->connections, h->connection, h->stream);
+                if (x)
+                        contexts_handler(t->contexts, &h->task, x);
                 break;
         }
         }

@@ -19,6 +19,7 @@ enum probe_kind {
         PROBE_PROCESS = 4,                         /* struct probe_process: fork, exec, exit, listen */
         PROBE_CALLER = 5,                          /* struct probe_caller: a Go goroutine is about to use a connection of a pool */
         PROBE_NOTE = 6,                            /* user side only, in recordings: struct probe_note */
+        PROBE_HANDLER = 7,                         /* struct probe_handler: a Go goroutine begins to serve one stream of HTTP/2 */
 };
 
 /* Every event begins so. */
@@ -103,6 +104,15 @@ struct probe_caller {
         struct probe_head head;
         struct probe_task task;
         __u64 connection;
+};
+
+/* Goroutine head + task was started to serve stream of connection, and nothing else. */
+struct probe_handler {
+        struct probe_head head;
+        struct probe_task task;
+        __u64 connection;
+        __u32 stream;
+        __u32 zero;
 };
 
 /* What discovery learned and the parsers need, so that a recording can be replayed elsewhere. Text: "key=value\n" lines. */

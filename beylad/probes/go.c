@@ -14,10 +14,12 @@
 #define GO_CONN_OFFSET 80                          /* of conn in net/http.persistConn, since Go 1.17; the kernel side checks what it finds */
 #define GO_TLS_ALONE (-8)                          /* of g, where the program has no other thread-local variable */
 
+enum program { ON_ROUND_TRIP, ON_HTTP_HANDLER, ON_GRPC_HANDLER, PROGRAMS };
+
 struct go_probes {
         struct go_bpf *bpf;
         struct uprobe_set *set;
-        const struct bpf_program *programs[1];
+        const struct bpf_program *programs[PROGRAMS];
 };
 
 /* An executable that is looked at. */
@@ -41,7 +43,7 @@ static const struct {
         { 25, 152, 272 }, { 26, 152, 280 },
 };
 
-enum { NEW_PROC, SYSTEM_STACK, ROUND_TRIP, FUNCTIONS };
+enum { NEW_PROC, SYSTEM_STACK, ROUND_TRIP, HTTP_HANDLER, X_HTTP_HANDLER, GRPC_HANDLER, GRPC_DELETE, MAP_DELETE, FUNCTIONS };
 
 static struct code code_of(struct look *l, const struct elf_function *f) {
         size_t n = f->address ? (size_t)TEL_MIN(f->size, (uint64_t)SITE_CODE_MAX) : 0;
@@ -107,23 +109,37 @@ static bool tls_read(struct look *l, const struct elf_function *system_stack, in
         return false;
 }
 
-static void round_trip_plan(struct look *l, const struct elf_function *f) {
-        struct uprobe_plan_site s = { .program = 0, .slot = GO_CONN_OFFSET };
+/* A probe at the begin of f. arguments: enum site_register, those the program reads. */
+static void entry_plan(struct look *l, const struct elf_function *f, unsigned arguments, struct uprobe_plan_site s) {
         struct uprobe_site site;
         bool check = false;
         struct code code = code_of(l, f);
-        if (!f->address) {
-                SAY(l, "  net/http: the program has no client");
-                return;
-        }
-        if (!code.n || go_code_entry(&code, SITE_RAX, &site, &check) < 0 || elf_file_offset(l->elf, site.address, &s.offset) < 0) {
+        if (!code.n || go_code_entry(&code, arguments, &site, &check) < 0 || elf_file_offset(l->elf, site.address, &s.offset) < 0) {
                 SAY(l, "! %s does not begin as Go's functions do since 1.17", f->name);
                 return;
         }
-        s.flags = check ? SITE_CHECK : 0;
+        s.flags |= check ? SITE_CHECK : 0;
         snprintf(s.name, sizeof(s.name), "%s", f->name);
         if (uprobe_plan_add(&l->plan, &s))
                 SAY(l, "  %s: %s", f->name, site.text);
+}
+
+static void requests_plan(struct look *l, const struct elf_function *f) {
+        struct uprobe_plan_site http = { .program = ON_HTTP_HANDLER }, grpc = { .program = ON_GRPC_HANDLER };
+        if (f[ROUND_TRIP].address)
+                entry_plan(l, &f[ROUND_TRIP], SITE_RAX, (struct uprobe_plan_site){ .program = ON_ROUND_TRIP, .slot = GO_CONN_OFFSET });
+        else
+                SAY(l, "  net/http: the program has no client");
+        for (size_t i = HTTP_HANDLER; i <= X_HTTP_HANDLER; i++)
+                if (f[i].address)
+                        entry_plan(l, &f[i], SITE_RAX | SITE_RBX, http);
+        if (!f[GRPC_HANDLER].address)
+                return;
+        struct code code = code_of(l, &f[GRPC_DELETE]);
+        if (go_code_deleted_key(&code, f[MAP_DELETE].address, &grpc.slot) == 0)
+                entry_plan(l, &f[GRPC_HANDLER], SITE_RCX | SITE_RDI, grpc);
+        else
+                SAY(l, "! %s: where a stream has its id is not known for this build", f[GRPC_HANDLER].name);
 }
 
 static void look_program(struct look *l) {
@@ -132,6 +148,11 @@ static void look_program(struct look *l) {
                 [NEW_PROC] = { .name = "runtime.newproc1" },
                 [SYSTEM_STACK] = { .name = "runtime.systemstack" },
                 [ROUND_TRIP] = { .name = "net/http.(*persistConn).roundTrip" },
+                [HTTP_HANDLER] = { .name = "net/http.(*http2serverConn).runHandler" },
+                [X_HTTP_HANDLER] = { .name = "golang.org/x/net/http2.(*serverConn).runHandler" },
+                [GRPC_HANDLER] = { .name = "google.golang.org/grpc.(*Server).handleStream" },
+                [GRPC_DELETE] = { .name = "google.golang.org/grpc/internal/transport.(*http2Server).deleteStream" },
+                [MAP_DELETE] = { .name = "runtime.mapdelete_fast32" },
         };
         if (!elf_file_is_go(l->elf)) {
                 SAY(l, "no Go program");
@@ -158,7 +179,7 @@ static void look_program(struct look *l) {
         if (goroutine_read(l, &f[NEW_PROC], &goid, &parent) && tls_read(l, &f[SYSTEM_STACK], &tls)) {
                 r->target = (struct probe_target){ .flags = PROBE_TARGET_GO, .g_tls = tls, .g_goid = goid, .g_parent = parent };
                 r->goroutines = true;
-                round_trip_plan(l, &f[ROUND_TRIP]);
+                requests_plan(l, f);
         }
 }
 
@@ -239,7 +260,9 @@ int go_probes_new(const struct probe_maps *maps, struct go_probes **ret, char *r
                 r = go_bpf__load(t->bpf);
         }
         if (r == 0) {
-                t->programs[0] = t->bpf->progs.on_go_round_trip;
+                t->programs[ON_ROUND_TRIP] = t->bpf->progs.on_go_round_trip;
+                t->programs[ON_HTTP_HANDLER] = t->bpf->progs.on_go_http_handler;
+                t->programs[ON_GRPC_HANDLER] = t->bpf->progs.on_go_grpc_handler;
                 r = uprobe_set_new(t->programs, TEL_ARRAY_LEN(t->programs), bpf_map__fd(t->bpf->maps.uses), GO_PROGRAMS_MAX, multi, &t->set);
         }
         if (r < 0) {

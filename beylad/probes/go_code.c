@@ -5,6 +5,7 @@
 #define GO_SPILL_STEPS 32                          /* instructions within which arguments are spilled */
 #define GO_STACK_GUARD 16                          /* offset of stackguard0 in runtime.g */
 #define GO_G_MAX 1024                              /* bytes of runtime.g, roughly: an offset beyond is none of it */
+#define GO_KEY_MAX 1024                            /* of a struct's member that is a map's key, likewise */
 #define GO_G_MIN 64                                /* goid lies behind the scheduling state */
 
 /* Is operand i a place in memory at base + displacement, without index? */
@@ -201,6 +202,32 @@ int go_code_goroutine(const struct code *newproc1, uint32_t *ret_goid, uint32_t 
                 }
         }
         return -ENOENT;
+}
+
+int go_code_deleted_key(const struct code *code, uint64_t map_delete, uint32_t *ret) {
+        TEL_CLEANUP(code_walk_done) struct code_walk w = { 0 };
+        int64_t loaded = -1, found = -1;
+        unsigned calls = 0;
+        int r = code_walk_init(&w, code);
+        if (r < 0)
+                return r;
+        while (map_delete && code_walk_next(&w)) {
+                const cs_x86 *x = &w.insn->detail->x86;
+                if (w.insn->id == X86_INS_CALL && code_is_emulated(w.insn)) {
+                        if (code_target(w.insn) == map_delete && ++calls == 1)
+                                found = loaded;
+                        loaded = -1;
+                } else if (w.insn->id == X86_INS_MOV && is_register(w.insn, 0, X86_REG_ECX) && x->operands[1].type == X86_OP_MEM &&
+                           memory_at(w.insn, 1, x->operands[1].mem.base, x->operands[1].mem.disp) && x->operands[1].mem.base != X86_REG_RSP &&
+                           x->operands[1].mem.base != X86_REG_RIP)
+                        loaded = x->operands[1].mem.disp;
+                else if (code_writes(&w) & SITE_RCX)
+                        loaded = -1;
+        }
+        if (calls != 1 || found < 0 || found > GO_KEY_MAX)
+                return -ENOENT;
+        *ret = (uint32_t)found;
+        return 0;
 }
 
 int go_code_tls(const struct code *code, int32_t *ret) {

@@ -37,5 +37,8 @@ int go_code_read(const struct code *code, uint64_t memmove, uint64_t reader_read
 int go_code_goroutine(const struct code *newproc1, uint32_t *ret_goid, uint32_t *ret_parent);
 /* Does the code store 8 bytes at that offset of anything but the stack? */
 bool go_code_stores_at(const struct code *code, uint32_t offset);
+/* Offset of the 32-bit key that the function loads to delete it from a map of such keys. map_delete: address of runtime.mapdelete_fast32, which
+ * has the key in ecx. 0, -ENOENT: it is not called just once, or not so, -ENOMEM. */
+int go_code_deleted_key(const struct code *code, uint64_t map_delete, uint32_t *ret);
 /* Offset of the running g from the thread's fs base, from a function that loads or stores it (runtime.systemstack). 0, -ENOENT, -ENOMEM. */
 int go_code_tls(const struct code *code, int32_t *ret);

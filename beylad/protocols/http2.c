@@ -698,6 +698,11 @@ static uint64_t http2_skip(const void *state, enum direction direction) {
         return payload && s->frame.type == HTTP2_DATA && !s->message_wanted && left > SKIP_MIN ? left : 0;
 }
 
+static struct exchange *http2_stream(const void *state, uint32_t id) {
+        const struct http2_stream *s = http2_streams_find(&((const struct http2 *)state)->streams, id);
+        return s ? s->exchange : NULL;
+}
+
 static void http2_done(void *state) {
         struct http2 *h = state;
         drop_streams(h, 0, false);
@@ -716,4 +721,5 @@ const struct protocol protocol_http2 = {
         .end = http2_end,
         .skip = http2_skip,
         .done = http2_done,
+        .stream = http2_stream,
 };

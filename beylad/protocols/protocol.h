@@ -56,6 +56,8 @@ struct protocol {
         /* How many of the coming bytes of a direction it does not need to see, only their count (the rest of a body of known length). NULL: none. */
         uint64_t (*skip)(const void *state, enum direction direction);
         void (*done)(void *state);                 /* frees what the state holds, and open exchanges, uncounted */
+        /* The open exchange of that stream, or NULL. NULL: it has no streams. */
+        struct exchange *(*stream)(const void *state, uint32_t id);
 };
 #define PROTOCOL_STATE_MAX 4096                    /* bytes embedded in each connection; what is larger is allocated and bounded by the protocol */
 

@@ -47,6 +47,16 @@ def test_http2():
     assert span["attributes"]["http.response.status_code"] == 200
 
 
+def test_goroutines_of_streams():
+    """Three streams read by one goroutine; two are known to be served by one each, which call out on connections of a pool and of their own."""
+    found = spans(RECORDINGS / "streams")
+    servers = {s["span_id"]: s["attributes"]["url.path"] for s in found if s["kind"] == "SERVER"}
+    parents = {s["attributes"]["url.full"].rpartition("/for/")[2]: servers.get(s["parent_span_id"]) for s in found if s["kind"] == "CLIENT"}
+    assert sorted(servers.values()) == ["/a", "/b", "/c"]
+    assert parents == {"a": "/a", "b": "/b", "nobody": None}
+    assert not any(s["links"] for s in found)
+
+
 def test_text_and_standard_input():
     with open(RECORDINGS / "databases", "rb") as f:
         got = replay("-", "--print", "text", stdin=f)

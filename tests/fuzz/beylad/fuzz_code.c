@@ -40,6 +40,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t n) {
         }
         if (go_code_goroutine(&code, &goid, &parent) == 0)
                 assert(goid < parent && go_code_stores_at(&code, goid) && go_code_stores_at(&code, parent));
+        if (go_code_deleted_key(&code, MEMMOVE, &goid) == 0)
+                assert(goid <= 1024);
         if (go_code_tls(&code, &tls) == 0)
                 assert(tls < 0);
         return 0;

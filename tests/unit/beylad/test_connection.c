@@ -80,7 +80,7 @@ static void toy_done(void *state) {
         say("done ");
 }
 
-static const struct protocol toy = { "toy", sizeof(struct toy), toy_match, toy_start, toy_data, toy_gap, toy_end, toy_skip, toy_done };
+static const struct protocol toy = { "toy", sizeof(struct toy), toy_match, toy_start, toy_data, toy_gap, toy_end, toy_skip, toy_done, NULL };
 static const struct protocol *const table[] = { &toy, NULL };
 
 /* ---- the table ---- */

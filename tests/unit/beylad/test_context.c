@@ -288,6 +288,49 @@ static void test_many_callers(void **state) {
         }
 }
 
+/* Streams of HTTP/2 are read by one goroutine and served by one each; what such a one starts works for its stream. */
+static void test_handlers(void **state) {
+        (void)state;
+        struct connection *in = connect_ports(0, 80, 5000), *out = connect_ports(0, 6000, 81);
+        struct exchange *servers[3];
+        for (int i = 0; i < 3; i++) {
+                servers[i] = ask(in, EXCHANGE_SERVER, 1 + i, 10, 7, 20, 19, NULL);
+                contexts_handler(t, &(struct probe_task){ (uint64_t)(31 + i), 19 }, servers[i]);
+        }
+        contexts_handler(t, &(struct probe_task){ 0, 0 }, servers[2]);         /* says nothing */
+        answer(ask(out, EXCHANGE_CLIENT, 12, 11, 8, 32, 19, NULL), 12);
+        answer(ask(out, EXCHANGE_CLIENT, 13, 11, 8, 90, 33, NULL), 12);
+        answer(ask(out, EXCHANGE_CLIENT, 14, 11, 8, 20, 19, NULL), 12);
+        answer(servers[0], 13);
+        answer(ask(out, EXCHANGE_CLIENT, 11, 14, 8, 31, 19, NULL), 15);        /* it was reset, and goes on */
+        struct exchange *client = ask(out, EXCHANGE_CLIENT, 15, 16, 8, 32, 19, NULL);
+        contexts_handler(t, &(struct probe_task){ 99, 19 }, client);           /* nobody serves a call out */
+        answer(client, 17);
+        answer(servers[1], 18);
+        answer(servers[2], 18);
+        contexts_release(t, UINT64_MAX);
+        assert_true(is_child(12, 2) && is_child(13, 3) && is_child(15, 2));
+        assert_true(is_root(14) && span_of(14)->n_links == 0);
+        assert_true(is_root(11) && span_of(11)->n_links == 0);
+        connection_unref(in);
+        connection_unref(out);
+}
+
+/* net/http has a goroutine for each request of HTTP/2 it sends, whenever the serving one starts it. */
+static void test_calls_by_http2(void **state) {
+        (void)state;
+        struct connection *in = connect_ports(0, 80, 5000), *out = connect_ports(0, 6000, 81);
+        out->protocol = &protocol_http2;
+        serve_once(in, 1, 7, 33);
+        struct exchange *server = ask(in, EXCHANGE_SERVER, 2, 10, 7, 33, 19, NULL);
+        answer(ask(out, EXCHANGE_CLIENT, 3, 11, 8, 90, 33, NULL), 12);
+        answer(server, 13);
+        contexts_release(t, UINT64_MAX);
+        assert_true(is_child(3, 2));
+        connection_unref(in);
+        connection_unref(out);
+}
+
 /* ---- by the connection's two ends ---- */
 
 static struct exchange *ask_seq(struct connection *c, enum exchange_role role, int number, uint64_t ms, uint32_t tid, uint32_t seq) {
@@ -487,7 +530,8 @@ static void test_fifty_at_once(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_child_by_thread), TEST(test_threads_are_of_a_process), TEST(test_several_open_give_links), TEST(test_event_loops_share_work), TEST(test_an_old_request_is_no_parent),
-                TEST(test_child_by_goroutine), TEST(test_child_of_a_goroutine), TEST(test_caller), TEST(test_many_callers), TEST(test_two_ends), TEST(test_chain),
+                TEST(test_child_by_goroutine), TEST(test_child_of_a_goroutine), TEST(test_caller), TEST(test_many_callers), TEST(test_handlers),
+                TEST(test_calls_by_http2), TEST(test_two_ends), TEST(test_chain),
                 TEST(test_headers_handed_on), TEST(test_adoption_has_an_end), TEST(test_sampled_flag_is_inherited), TEST(test_hold),
                 TEST(test_held_has_a_bound), TEST(test_open_has_a_bound), TEST(test_fifty_at_once),
         };

@@ -46,6 +46,20 @@ ASSEMBLED(newproc_stack, "mov 0x98(%rsp), %rcx\n mov %rcx, 0x118(%rdx)\n mov %rd
 ASSEMBLED(newproc_late, "mov 0x98(%rax), %rcx\n nop\n nop\n nop\n nop\n nop\n mov %rcx, 0x118(%rdx)\n mov %rdx, 0x98(%rdi)\n ret");
 ASSEMBLED(newproc_half, "mov 0x98(%rax), %ecx\n mov %ecx, 0x118(%rdx)\n mov %rdx, 0x98(%rdi)\n ret");
 
+#define MAP_DELETE (ASSEMBLED_AT + 0x3000)
+/* grpc-go's deleteStream, in part; older compilers use other registers; and the same without its sense. */
+ASSEMBLED(key, "mov 0x6c(%rbx), %ecx\n mov %rdx, %rbx\n " CALL("key", "0x1000") "mov 0x40(%rsp), %rdx\n mov 0x70(%rdx), %ecx\n lea 0x100(%rip), %rax\n"
+               CALL("key", "0x3000") "mov 0x10(%rax), %ecx\n ret");
+ASSEMBLED(key_first, "mov (%rdi), %ecx\n" CALL("key_first", "0x3000") "ret");
+ASSEMBLED(key_changed, "mov 0x70(%rdx), %ecx\n add $1, %ecx\n" CALL("key_changed", "0x3000") "ret");
+ASSEMBLED(key_spoiled, "mov 0x70(%rdx), %ecx\n" CALL("key_spoiled", "0x1000") CALL("key_spoiled", "0x3000") "ret");
+ASSEMBLED(key_wide, "mov 0x70(%rdx), %rcx\n" CALL("key_wide", "0x3000") "ret");
+ASSEMBLED(key_stack, "mov 0x70(%rsp), %ecx\n" CALL("key_stack", "0x3000") "ret");
+ASSEMBLED(key_index, "mov 0x70(%rdx,%rax,4), %ecx\n" CALL("key_index", "0x3000") "ret");
+ASSEMBLED(key_far, "mov 0x7000(%rdx), %ecx\n" CALL("key_far", "0x3000") "ret");
+ASSEMBLED(key_twice, "mov 0x70(%rdx), %ecx\n" CALL("key_twice", "0x3000") "mov 0x70(%rdx), %ecx\n" CALL("key_twice", "0x3000") "ret");
+ASSEMBLED(key_never, "mov 0x70(%rdx), %ecx\n" CALL("key_never", "0x1000") "ret");
+
 ASSEMBLED(tls_direct, "mov 16(%rsp), %rdi\n mov %fs:0xfffffffffffffff8, %rax\n ret");
 ASSEMBLED(tls_register, "mov $0xffffffffffffffe0, %rcx\n mov %fs:(%rcx), %rax\n ret");
 ASSEMBLED(tls_unknown, "mov 0x100(%rip), %rcx\n mov %fs:(%rcx), %rax\n ret");
@@ -136,6 +150,21 @@ static void test_goroutine(void **state) {
         assert_false(go_code_stores_at(&good, UINT32_MAX));
 }
 
+static void test_deleted_key(void **state) {
+        (void)state;
+        struct code good = CODE_OF(key), first = CODE_OF(key_first);
+        struct code bad[] = { CODE_OF(key_changed), CODE_OF(key_spoiled), CODE_OF(key_wide), CODE_OF(key_stack), CODE_OF(key_index), CODE_OF(key_far),
+                              CODE_OF(key_twice), CODE_OF(key_never) };
+        uint32_t offset = 1;
+        assert_int_equal(go_code_deleted_key(&good, MAP_DELETE, &offset), 0);
+        assert_int_equal(offset, 0x70);
+        assert_int_equal(go_code_deleted_key(&first, MAP_DELETE, &offset), 0);
+        assert_int_equal(offset, 0);
+        for (size_t i = 0; i < TEL_ARRAY_LEN(bad); i++)
+                assert_int_equal(go_code_deleted_key(&bad[i], MAP_DELETE, &offset), -ENOENT);
+        assert_int_equal(go_code_deleted_key(&good, 0, &offset), -ENOENT);
+}
+
 static void test_tls(void **state) {
         struct code direct = CODE_OF(tls_direct), by_register = CODE_OF(tls_register);
         struct code bad[] = { CODE_OF(tls_unknown), CODE_OF(tls_changed), CODE_OF(tls_canary), CODE_OF(tls_none) };
@@ -157,6 +186,7 @@ int main(void) {
                 cmocka_unit_test(test_read_uncertain),
                 cmocka_unit_test(test_read_refused),
                 cmocka_unit_test(test_goroutine),
+                cmocka_unit_test(test_deleted_key),
                 cmocka_unit_test(test_tls),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
