@@ -6,7 +6,7 @@
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
 #if defined(__TARGET_ARCH_x86)
-#define GO_CONN_DATA 24                            /* of the net.Conn in http2serverConn, and in grpc-go's http2Server since 1.60 */
+#define GO_CONN_DATA 24                            /* of the net.Conn in http2serverConn, and in grpc-go 1.85's http2Server */
 
 static __always_inline void hand_out(const void *e, __u64 n) {
         if (bpf_ringbuf_output(&events, (void *)e, n, wake_flags(switches_get())) < 0)
