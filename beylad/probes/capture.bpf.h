@@ -28,7 +28,9 @@ struct call {
         __u32 most;                                /* to capture when it cannot be followed */
         __u32 fill;                                /* in the scratch */
         __u32 passed;                              /* bytes behind them that are passed over */
-        bool opens;                                /* the call opened a turn in the direction of requests */
+        __u32 heads;                               /* requests that begin in the scratch, when the frames of HTTP/2 are followed */
+        bool asks;                                 /* the direction is that of requests */
+        bool opens;                                /* the call opened a turn in it */
 };
 
 /* Hands on what is in the scratch. last: the event also stands for all bytes of the call that were not captured.
@@ -49,7 +51,9 @@ __noinline int emit(struct call *c, __u32 last) {
         if (bpf_ringbuf_output(&events, s, sizeof(*e) + fill, wake_flags(switches_get())) < 0) {
                 count(PROBE_COUNT_LOST, 1);
                 count(PROBE_COUNT_LOST_BYTES, e->bytes);
-                if (c->opens && e->head.flags & PROBE_TURN)        /* of the pieces of a call the first alone */
+                if (s->frames.state == PROBE_FRAMES_WALK)
+                        count(PROBE_COUNT_LOST_REQUESTS, c->asks ? c->heads : 0);
+                else if (c->opens && e->head.flags & PROBE_TURN)   /* of the pieces of a call the first alone */
                         count(PROBE_COUNT_LOST_REQUESTS, 1);
         } else {
                 count(PROBE_COUNT_EVENTS, 1);
@@ -62,7 +66,7 @@ __noinline int emit(struct call *c, __u32 last) {
         e->seq += e->bytes;
         e->head.flags &= ~(PROBE_TURN | PROBE_UNREADABLE);
         c->left -= e->bytes;
-        c->fill = c->passed = 0;
+        c->fill = c->passed = c->heads = 0;
         return 0;
 }
 
@@ -127,8 +131,8 @@ __noinline int copy_once(struct call *c) {
                 s->event.head.flags |= PROBE_UNREADABLE;
                 return 1;
         }
-        if (follows)
-                frames_captured(&s->frames, s->data + at, n);
+        if (follows && frames_captured(&s->frames, s->data + at, n))
+                c->heads++;
         c->fill += n;
         call_advance(c, n);
         if (follows && s->frames.state == PROBE_FRAMES_NONE && c->wanted > c->most)

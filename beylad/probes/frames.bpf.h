@@ -9,6 +9,7 @@
 
 #define FRAME_HEADER 9u
 #define FRAME_DATA 0
+#define FRAME_HEADERS 1
 #define FRAME_SETTINGS 4
 #define FRAME_PADDED 8                             /* the padding's length is the payload's first byte, and wanted */
 #define FRAME_SKIP_MIN 512u                        /* a shorter payload costs less captured than passed over: that ends an event */
@@ -24,8 +25,9 @@ static __always_inline bool frames_is_preface(const __u8 *h) {
         return h[0] == 'P' && h[1] == 'R' && h[2] == 'I' && h[3] == ' ' && h[4] == '*' && h[5] == ' ' && h[6] == 'H' && h[7] == 'T' && h[8] == 'T';
 }
 
-/* Nine bytes are whole: a frame's header, or what the direction begins with. A client begins with the preface, a server with SETTINGS. */
-static __always_inline void frames_header(struct probe_frames *f) {
+/* Nine bytes are whole: a frame's header, or what the direction begins with. A client begins with the preface, a server with SETTINGS.
+ * Returns whether they begin a request or an answer (or its trailers). */
+static __always_inline bool frames_header(struct probe_frames *f) {
         const __u8 *h = f->header;
         __u32 length = h[0] << 16 | h[1] << 8 | h[2];
         f->have = 0;
@@ -34,21 +36,23 @@ static __always_inline void frames_header(struct probe_frames *f) {
                 bool settings = h[3] == FRAME_SETTINGS && !(h[5] | h[6] | h[7] | h[8]) && length < 16384;
                 f->state = preface || settings ? PROBE_FRAMES_WALK : PROBE_FRAMES_NONE;
                 f->copy = preface ? FRAMES_PREFACE - FRAME_HEADER : length;
-        } else if (h[3] == FRAME_DATA && !(h[4] & FRAME_PADDED) && length >= FRAME_SKIP_MIN)
+                return false;
+        }
+        if (h[3] == FRAME_DATA && !(h[4] & FRAME_PADDED) && length >= FRAME_SKIP_MIN)
                 f->skip = length;
         else
                 f->copy = length;
+        return h[3] == FRAME_HEADERS;
 }
 
-/* n captured bytes at p, as many as frames_piece() said or fewer. */
-static __always_inline void frames_captured(struct probe_frames *f, const __u8 *p, __u32 n) {
+/* n captured bytes at p, as many as frames_piece() said or fewer. Returns as frames_header(). */
+static __always_inline bool frames_captured(struct probe_frames *f, const __u8 *p, __u32 n) {
         if (f->copy) {
                 f->copy -= n;
-                return;
+                return false;
         }
         for (__u32 i = 0; i < FRAME_HEADER && i < n; i++)
                 f->header[(f->have + i) & 15] = p[i];
         f->have += n;
-        if (f->have >= FRAME_HEADER)
-                frames_header(f);
+        return f->have >= FRAME_HEADER && frames_header(f);
 }

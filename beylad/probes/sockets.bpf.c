@@ -257,7 +257,8 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                         return 0;
         }
         e->turn = at->turn;
-        c.opens = turn && out != !!(at->flags & PROBE_SOCKET_PASSIVE);
+        c.asks = out != !!(at->flags & PROBE_SOCKET_PASSIVE);
+        c.opens = turn && c.asks;
         count(PROBE_COUNT_CALLS, 1);
         if (is_uring(sk)) {
                 at->frames[out].state = PROBE_FRAMES_NONE;

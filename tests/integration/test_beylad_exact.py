@@ -29,7 +29,7 @@ http {{
     access_log {log} own;
     client_body_temp_path {folder}/a; proxy_temp_path {folder}/b; fastcgi_temp_path {folder}/c; uwsgi_temp_path {folder}/d; scgi_temp_path {folder}/e;
     keepalive_requests 1000000;
-    server {{ listen 127.0.0.1:{port} backlog=1024; location / {{ return 200 "served $uri\\n"; }} }}
+    server {{ listen 127.0.0.1:{port} backlog=1024{http2}; location / {{ return 200 "served $uri\\n"; }} }}
 }}
 """
 
@@ -39,17 +39,26 @@ def server(tmp_path, request):
     yield from started(tmp_path, request)
 
 
-@pytest.fixture
-def nginx(server):
-    """An nginx with one worker, and an access log with a line for each request."""
-    for program in ("nginx", "ab", "wrk"):
+def nginx_started(server, http2=""):
+    for program in ("nginx", "ab", "wrk", "h2load"):
         if not shutil.which(program):
             pytest.skip(f"{program} is not installed")
     s = server(["nginx", "-c", f"{FOLDER}/nginx.conf"], start=False)
-    (s.folder / "nginx.conf").write_text(NGINX.format(folder=s.folder, log=s.log_path, port=s.port))
+    (s.folder / "nginx.conf").write_text(NGINX.format(folder=s.folder, log=s.log_path, port=s.port, http2=http2))
     s.start()
     until("its worker", lambda: len(s.pids()) == 2)
     return s
+
+
+@pytest.fixture
+def nginx(server):
+    """An nginx with one worker, and an access log with a line for each request."""
+    return nginx_started(server)
+
+
+@pytest.fixture
+def nginx_http2(server):
+    return nginx_started(server, " http2")
 
 
 @pytest.fixture(scope="module")
@@ -201,6 +210,26 @@ def test_a_ring_that_overflows_with_new_connections(observe, nginx):
     spans, lost = balanced(d, n, 40)
     assert lost > 0 and spans > 0
     balanced_at_the_end(d, nginx, n)
+
+
+@pytest.mark.row("BEY-19")
+@pytest.mark.parametrize("streams", [1, 10])
+def test_a_ring_that_overflows_over_http2(observe, nginx_http2, streams):
+    """One call may bring several requests: each that finds the ring full is counted."""
+    d = observe(nginx_http2)
+    flood = subprocess.Popen(["h2load", "-n", "70000", "-c", "4", "-m", str(streams), f"{nginx_http2.url}/flood"], stdout=subprocess.DEVNULL)
+    until_counted(nginx_http2, 1000)
+    d.process.send_signal(signal.SIGSTOP)
+    try:
+        until_counted(nginx_http2, 50_000)
+    finally:
+        d.process.send_signal(signal.SIGCONT)
+    assert flood.wait(60) == 0
+    n = quiet(nginx_http2)
+    assert n == 70_000
+    spans, lost = balanced(d, n, 40)
+    assert lost > 0 and spans > 0
+    balanced_at_the_end(d, nginx_http2, n)
 
 
 @pytest.mark.row("BEY-19")
