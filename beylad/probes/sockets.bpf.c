@@ -67,9 +67,9 @@ static __always_inline bool is_inside_call(const struct probe_thread *thread) {
 #endif
 }
 
-/* Calls of a TLS library that move this socket's bytes tell which session it carries; those that move none find it by the thread. Returns
- * true when the bytes are ciphertext, of no further use. */
-static __always_inline bool tls_note(const struct probe_target *t, struct probe_socket *at, bool out) {
+/* Calls of a TLS library that move this socket's bytes tell which session it carries; those that move none find it by the thread, if anything
+ * came: the end of a connection is given to no session. Returns true when the bytes are ciphertext, of no further use. */
+static __always_inline bool tls_note(const struct probe_target *t, struct probe_socket *at, int moved, bool out) {
         if (!(t->flags & PROBE_TARGET_TLS))
                 return at->flags & PROBE_SOCKET_TLS;
         struct probe_thread *thread = bpf_task_storage_get(&threads, bpf_get_current_task_btf(), NULL, BPF_LOCAL_STORAGE_GET_F_CREATE);
@@ -86,7 +86,7 @@ static __always_inline bool tls_note(const struct probe_target *t, struct probe_
                                 count(PROBE_COUNT_NO_STATE, 1);
                 }
                 at->flags |= PROBE_SOCKET_TLS;
-        } else if (!thread->session && !out && at->flags & PROBE_SOCKET_TLS)
+        } else if (!thread->session && moved && !out && at->flags & PROBE_SOCKET_TLS)
                 thread->last_in = at->connection | (thread->last_in && thread->last_in != at->connection ? 1ull << 63 : 0);
         return at->flags & PROBE_SOCKET_TLS;
 }
@@ -229,7 +229,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
         if (at->flags & PROBE_SOCKET_IGNORED || (!ret && (out || !(at->flags & PROBE_SOCKET_OPENED))))
                 return 0;
         __u64 now = bpf_ktime_get_boot_ns();
-        bool cipher = tls_note(t, at, out);
+        bool cipher = tls_note(t, at, ret, out);
         if (!(at->flags & PROBE_SOCKET_OPENED) && open_emit(sk, at, now))
                 at->flags |= PROBE_SOCKET_OPENED;
         struct scratch *s = cipher && ret ? NULL : scratch_get();
@@ -275,7 +275,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
         if (turn && is_tls_record(s)) {
                 e->head.flags |= PROBE_CIPHER;
                 at->flags |= PROBE_SOCKET_TLS;
-                tls_note(t, at, out);
+                tls_note(t, at, ret, out);
         }
         emit(&c, true);
         return shut_late(sk, at, now);
