@@ -334,11 +334,22 @@ static void end_stream(struct entry *e, enum direction d, uint64_t now_ns) {
         }
 }
 
+/* by: 1 or -1. Counts a connection, and its process, as one of which only ciphertext is seen. */
+static void count_encrypted(struct entry *e, int by) {
+        e->table->stats.encrypted += (uint64_t)by;
+        if (e->c.process)
+                e->c.process->encrypted += (uint64_t)by;
+}
+
 /* Which bytes count: once a library shows plaintext, what the socket carries is ciphertext. Returns false for bytes that do not count. */
 static bool takes(struct entry *e, const struct probe_data *d) {
-        if (d->head.flags & PROBE_CIPHER && e->c.tls == TLS_NO)
+        if (d->head.flags & PROBE_CIPHER && e->c.tls == TLS_NO) {
                 e->c.tls = TLS_SEEN;
+                count_encrypted(e, 1);
+        }
         if (d->head.flags & PROBE_PLAIN && e->c.tls != TLS_PLAIN) {
+                if (e->c.tls == TLS_SEEN)
+                        count_encrypted(e, -1);
                 e->c.tls = TLS_PLAIN;
                 parser_end(e);
                 e->held.n = 0;

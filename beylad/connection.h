@@ -51,6 +51,7 @@ struct connections_stats {
         uint64_t open, opened, evicted;            /* connections */
         uint64_t gaps, gap_bytes;                  /* bytes that should have come and did not: ring losses, and calls nobody saw */
         uint64_t unknown;                          /* connections of no protocol we know */
+        uint64_t encrypted;                        /* that carry TLS of which no plaintext was seen: of libraries we do not know, or not yet */
 };
 
 struct connections *connections_new(const struct connections_options *options);

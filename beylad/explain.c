@@ -79,14 +79,17 @@ static void explain_sockets(struct answer *a, const struct process *p, const str
                 row(a, "sockets", true, probes_family_text(o->probes, FAMILY_SOCKETS));
 }
 
-static void explain_tls(struct answer *a, uint32_t pid) {
+static void explain_tls(struct answer *a, uint32_t pid, const struct process *p) {
         struct tls_report tls = { 0 };
         int r = tls_probes_inspect(pid, &tls);
         if (r > 0)
                 row(a, "TLS", tls.failed == 0, tls.text);
+        else if (r == 0 && *tls.text)
+                row(a, "TLS", false, tls.text);
         else if (r == 0)
-                row(a, "TLS", false, *tls.text ? tls.text
-                                               : "no OpenSSL, GnuTLS or Go crypto/tls is mapped: what it encrypts by other means is not seen");
+                row(a, "TLS", false, p->language == LANGUAGE_JAVA
+                                             ? "Java's own TLS (JSSE) encrypts inside the JVM, where no probe reaches: it is not seen"
+                                             : "no OpenSSL, GnuTLS or Go crypto/tls is mapped: what it encrypts by other means is not seen");
         else
                 row(a, "TLS", false, strerror(-r));
 }
@@ -124,7 +127,7 @@ int explain_process(uint32_t pid, const struct explain_options *o, bool json, FI
                 fprintf(to, "process %u: %s (%s), language %s\n", pid, p->name, p->exe, language ? language : "unknown");
         explain_selected(&a, pid, p, o);
         explain_sockets(&a, p, o);
-        explain_tls(&a, pid);
+        explain_tls(&a, pid, p);
         explain_parents(&a, pid, p);
         if (json) {
                 json_t *all = json_pack("{s:I, s:s, s:s, s:s?, s:o}", "pid", (json_int_t)pid, "name", p->name, "executable", p->exe, "language", language,

@@ -27,6 +27,7 @@ struct process {
         uint32_t port;                             /* that it was selected by; 0: by its executable */
         bool is_32bit;                             /* its calls are not those the probes know: nothing of it is observed */
         uint64_t requests;                         /* server exchanges ended, for stats */
+        uint64_t encrypted;                        /* connections it had whose plaintext was never seen, for stats */
         uint32_t open_requests, overlaps;          /* context's: server exchanges open by thread; how often one began beside others */
         bool multiplexes;                          /* context's: one thread served several at once */
         unsigned refs;

@@ -67,7 +67,7 @@ void report_stats(const struct report *r, bool json, FILE *to) {
                 { "parents_joined", x->joined }, { "parents_adopted", x->adopted }, { "parents_ambiguous", x->ambiguous },
                 { "spans_unsampled", r->tracer.unsampled }, { "spans_ignored", r->tracer.ignored },
                 { "connections", c->open }, { "connections_opened", c->opened }, { "connections_evicted", c->evicted },
-                { "connections_unknown", c->unknown }, { "gaps", c->gaps }, { "gap_bytes", c->gap_bytes },
+                { "connections_unknown", c->unknown }, { "connections_encrypted", c->encrypted }, { "gaps", c->gaps }, { "gap_bytes", c->gap_bytes },
                 { "events", k[PROBE_COUNT_EVENTS] }, { "events_lost", k[PROBE_COUNT_LOST] }, { "events_lost_bytes", k[PROBE_COUNT_LOST_BYTES] },
                 { "events_malformed", r->tracer.malformed }, { "calls", k[PROBE_COUNT_CALLS] }, { "unreadable", k[PROBE_COUNT_UNREADABLE] },
                 { "no_state", k[PROBE_COUNT_NO_STATE] }, { "programs_missed", r->counters.missed }, { "programs_run_ns", r->counters.run_ns },
@@ -101,11 +101,16 @@ static void on_process(void *ctx, const struct process *p, const char *tls, cons
         const struct list *l = ctx;
         const char *language = process_language_name(p->language);
         if (l->json)
-                json_line(json_pack("{s:I, s:s, s:s, s:I, s:s?, s:I, s:s, s:s}", "pid", (json_int_t)p->pid, "name", p->name, "executable", p->exe, "port",
-                                    (json_int_t)p->port, "language", language, "requests", (json_int_t)p->requests, "tls", tls, "go", go), l->to);
-        else
-                fprintf(l->to, "%-8u %-24s port %-6u %-8s %10llu requests%s\n", p->pid, p->name, p->port, language ? language : "-",
+                json_line(json_pack("{s:I, s:s, s:s, s:I, s:s?, s:I, s:I, s:s, s:s}", "pid", (json_int_t)p->pid, "name", p->name, "executable", p->exe, "port",
+                                    (json_int_t)p->port, "language", language, "requests", (json_int_t)p->requests, "encrypted",
+                                    (json_int_t)p->encrypted, "tls", tls, "go", go), l->to);
+        else {
+                fprintf(l->to, "%-8u %-24s port %-6u %-8s %10llu requests%s", p->pid, p->name, p->port, language ? language : "-",
                         (unsigned long long)p->requests, *tls ? ", TLS" : "");
+                if (p->encrypted > 0)
+                        fprintf(l->to, ", %llu connections encrypted and not read", (unsigned long long)p->encrypted);
+                fputc('\n', l->to);
+        }
 }
 
 void report_processes(const struct report *r, bool json, FILE *to) {

@@ -9,10 +9,12 @@
 #include "beylad/elf_file.h"
 #include "beylad/maps_file.h"
 #include "beylad/probes/go_code.h"
+#include "beylad/probes/tls_marks.h"
 #include "beylad/probes/tls.skel.h"
 #include "beylad/probes/uprobe_set.h"
 
 #define PROC "/proc"
+#define MARKS_BYTES_MAX (256ull << 20)             /* read of all files of a process for marks of libraries that cannot be probed: some 0.1 s */
 #define CODE_UNKNOWN 512                           /* bytes looked at of a function whose size nobody tells */
 
 enum program { ON_CALL, ON_RETURN, ON_BEGIN, ON_END, ON_GO_WRITE, ON_GO_READ, ON_GO_CLOSE, PROGRAMS };
@@ -253,6 +255,7 @@ struct attaching {
         uint32_t pid;
         struct tls_report *report;
         uint32_t libraries;
+        uint64_t marks_left;                       /* bytes that may be read for marks */
         int error;                                 /* the first */
 };
 
@@ -268,6 +271,16 @@ static void use(struct attaching *a, const struct mapped_file *m, int number) {
                 uprobe_report(a->report->text, sizeof(a->report->text), "! %s: no room for another file of this process: %s", m->path, strerror(-r));
                 remember(a, r);
         }
+}
+
+/* A file with nothing to probe: for people, whether it encrypts by something that cannot be. */
+static void look_unseen(struct attaching *a, const struct mapped_file *m, const struct elf_file *elf) {
+        const char *library = tls_marks_find(elf_file_fd(elf), &a->marks_left);
+        if (!library)
+                return;
+        a->report->unseen++;
+        uprobe_report(a->report->text, sizeof(a->report->text), "? %s: %s is built in and its functions have no names: what it encrypts is not seen",
+                      m->path, library);
 }
 
 /* A file that nobody looked at yet. Takes fd. */
@@ -287,6 +300,8 @@ static void look_and_attach(struct attaching *a, const struct mapped_file *m, co
         if (!l || !l->found) {
                 if (a->t)
                         uprobe_set_note_nothing(a->t->set, who);
+                else if (l)
+                        look_unseen(a, m, elf);
                 return;
         }
         if (l->failed) {
@@ -330,7 +345,8 @@ static void attach_file(struct attaching *a, const struct mapped_file *m) {
 static int attach_all(struct attaching *a) {
         TEL_CLEANUP(maps_file_done) struct maps_file maps = MAPS_FILE_EMPTY;
         a->report->text[0] = '\0';
-        a->report->libraries = a->report->failed = 0;
+        a->report->libraries = a->report->failed = a->report->unseen = 0;
+        a->marks_left = MARKS_BYTES_MAX;
         int r = maps_file_read(PROC, a->pid, &maps);
         if (r < 0) {
                 uprobe_report(a->report->text, sizeof(a->report->text), "! /proc/%" PRIu32 "/maps: %s", a->pid, strerror(-r));

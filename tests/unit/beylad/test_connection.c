@@ -306,6 +306,31 @@ static void test_plaintext_replaces_ciphertext(void **state) {
         assert_int_equal(connections_find(t, 1)->tls, TLS_PLAIN);
 }
 
+/* A connection counts as encrypted from its first record on, until its plaintext is seen; once, and for its process. */
+static void test_encrypted_connections_are_counted(void **state) {
+        struct connections_stats s;
+        (void)state;
+        moved(1, false, "\x16\x03\x01", 0, PROBE_CIPHER);
+        moved(1, true, "\x16\x03\x03", 0, PROBE_CIPHER);
+        connections_get_stats(t, &s);
+        assert_int_equal(s.encrypted, 1);
+        assert_int_equal(process->encrypted, 1);
+        another();                                 /* plaintext counts anew */
+        moved(1, false, "Q1\n", 0, PROBE_PLAIN);
+        moved(1, true, "A1\n", 0, PROBE_PLAIN);
+        connections_get_stats(t, &s);
+        assert_int_equal(s.encrypted, 0);
+        assert_int_equal(process->encrypted, 0);
+        another();
+        moved(2, false, "Q1\n", 0, PROBE_PLAIN);          /* read from its first byte on: never counted, so never taken back */
+        another();
+        moved(3, false, "\x16\x03\x01", 0, PROBE_CIPHER);
+        shut(3, TCP_CLOSE);
+        connections_get_stats(t, &s);
+        assert_int_equal(s.encrypted, 1);
+        assert_int_equal(process->encrypted, 1);
+}
+
 /* Bytes that a parser needs no more are told once, and only when they are many. */
 static void test_skip_is_told(void **state) {
         (void)state;
@@ -391,7 +416,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_roles), TEST(test_first_bytes_split), TEST(test_unknown_is_ignored), TEST(test_joined_late), TEST(test_lost_events_are_gaps),
                 TEST(test_unseen_calls_are_gaps), TEST(test_bytes_behind_the_captured), TEST(test_turn_by_the_kernel), TEST(test_ends),
-                TEST(test_plaintext_replaces_ciphertext), TEST(test_skip_is_told), TEST(test_skip_behind_a_short_capture),
+                TEST(test_plaintext_replaces_ciphertext), TEST(test_encrypted_connections_are_counted), TEST(test_skip_is_told), TEST(test_skip_behind_a_short_capture),
                 TEST(test_upgrade_ends_the_parser), TEST(test_protocol_error),
                 TEST(test_process_ends), TEST(test_the_oldest_goes), TEST(test_sweep),
         };
