@@ -14,11 +14,15 @@ fail() {
 
 # packages_missing GROUP...: the packages of these groups that are not installed, one a line.
 packages_missing() {
-        local group package command installed wanted=" $* "
+        local group package command installed wanted=" $* " one any
         installed=$(dpkg-query -W -f '${db:Status-Abbrev}${Package}\n' | sed -n 's/^ii //p')
         while read -r group package command; do
                 case $group in '' | '#'*) continue ;; esac
-                [[ $wanted == *" $group "* ]] || continue
+                any=no
+                for one in ${group//,/ }; do
+                        [[ $wanted != *" $one "* ]] || any=yes
+                done
+                [ "$any" = yes ] || continue
                 if [ -n "$command" ] && command -v "$command" >/dev/null; then
                         continue
                 fi

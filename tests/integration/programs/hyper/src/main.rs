@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
-//! A server to be observed: PORT LOG UPSTREAM. hyper on tokio's threads; /call/... asks the upstream on pooled connections.
+//! A server to be observed: PORT LOG UPSTREAM [CERTIFICATE KEY]. hyper on tokio's threads; /call/... asks the upstream on pooled connections.
+//! With a certificate it serves TLS, by rustls.
 use http_body_util::{BodyExt, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper::service::service_fn;
@@ -11,6 +12,9 @@ use std::fs::File;
 use std::io::Write;
 use std::sync::{Arc, Mutex};
 use std::time::Instant;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio_rustls::rustls::pki_types::{pem::PemObject, CertificateDer, PrivateKeyDer};
+use tokio_rustls::{rustls::ServerConfig, TlsAcceptor};
 
 struct Shared {
     log: Mutex<File>,
@@ -47,19 +51,37 @@ async fn serve(shared: Arc<Shared>, request: Request<Incoming>) -> Result<Respon
     Ok(Response::builder().status(status).body(Full::new(body)).unwrap())
 }
 
+async fn converse(shared: Arc<Shared>, io: impl AsyncRead + AsyncWrite + Unpin) {
+    let service = service_fn(|request| serve(shared.clone(), request));
+    let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(io), service).await;
+}
+
+fn acceptor(certificate: &str, key: &str) -> TlsAcceptor {
+    let chain = CertificateDer::pem_file_iter(certificate).unwrap().collect::<Result<_, _>>().unwrap();
+    let config = ServerConfig::builder().with_no_client_auth().with_single_cert(chain, PrivateKeyDer::from_pem_file(key).unwrap());
+    TlsAcceptor::from(Arc::new(config.unwrap()))
+}
+
 #[tokio::main(flavor = "multi_thread", worker_threads = 4)]
 async fn main() {
     let args: Vec<String> = std::env::args().collect();
     let log = File::options().append(true).create(true).open(&args[2]).unwrap();
     let client = Client::builder(TokioExecutor::new()).build_http();
     let shared = Arc::new(Shared { log: Mutex::new(log), upstream: args[3].clone(), client });
+    let tls = args.get(4).map(|certificate| acceptor(certificate, &args[5]));
     let listener = tokio::net::TcpListener::bind(("127.0.0.1", args[1].parse().unwrap())).await.unwrap();
     loop {
         let (socket, _) = listener.accept().await.unwrap();
-        let shared = shared.clone();
+        let (shared, tls) = (shared.clone(), tls.clone());
         tokio::spawn(async move {
-            let service = service_fn(|request| serve(shared.clone(), request));
-            let _ = hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(socket), service).await;
+            match tls {
+                None => converse(shared, socket).await,
+                Some(tls) => {
+                    if let Ok(io) = tls.accept(socket).await {
+                        converse(shared, io).await
+                    }
+                }
+            }
         });
     }
 }
