@@ -189,6 +189,15 @@ void connections_open(struct connections *t, struct process *process, const stru
         e->c.passive = o->head.flags & PROBE_PASSIVE;
 }
 
+void connections_inject(struct connections *t, struct process *process, const struct probe_inject *i) {
+        struct entry *e = find(t, i->connection);
+        if (!e && (!process || !(e = entry_new(t, i->connection, process))))
+                return;
+        e->c.injected = (struct injected){ .seq = i->seq, .sampled = i->head.flags & PROBE_INJECT_SAMPLED, .present = true };
+        memcpy(e->c.injected.trace_id, i->trace_id, sizeof(i->trace_id));
+        memcpy(e->c.injected.span_id, i->span_id, sizeof(i->span_id));
+}
+
 /* ---- parsing ---- */
 
 static void verdict(struct entry *e) {

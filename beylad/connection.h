@@ -32,6 +32,8 @@ struct connection {
         bool whole;                                /* seen from its first byte */
         bool abandoned;                            /* forgotten while it lives, for want of room or of any sign of life */
         bool served;                               /* it carried a request to this program before */
+        struct injected injected;                  /* into the request that comes next */
+        struct context *serving;                   /* context.c's: the latest request to this program, while it is open */
         unsigned refs;                             /* the table's, and one for each exchange */
 };
 
@@ -59,6 +61,7 @@ struct connections *connections_free(struct connections *t);           /* accept
 /* One event of the kernel side. process: whose it is, NULL: not observed any more, then only SHUT matters. */
 void connections_data(struct connections *t, struct process *process, const struct probe_data *e, const uint8_t *captured);
 void connections_open(struct connections *t, struct process *process, const struct probe_open *e);
+void connections_inject(struct connections *t, struct process *process, const struct probe_inject *e);
 void connections_shut(struct connections *t, const struct probe_shut *e);
 /* All connections of a process that ended or is no longer observed. */
 void connections_drop_process(struct connections *t, const struct process *process, uint64_t now_ns);

@@ -18,7 +18,10 @@ struct context {
         struct exchange *exchange;                 /* NULL once it was handed on */
         enum exchange_role role;
         bool resolved, sampled;
-        uint8_t trace_id[16], span_id[8], parent_span_id[8];   /* trace and parent: valid once resolved */
+        uint8_t trace_id[16], span_id[8], parent_span_id[8];   /* trace: valid once resolved, given or wished; parent: once resolved */
+        bool given;                                /* client: its ids and sampled are in the request that was sent */
+        bool wished;                               /* a client below it has this trace; it has none yet */
+        bool split;                                /* its parent is in another trace */
         struct trace_parent foreign;               /* traceparent of the request */
         struct context *parent;                    /* client: the server exchange it belongs to; server: the client at the other end */
         struct context *candidates[CONTEXT_LINKS_MAX];
@@ -225,6 +228,38 @@ static void caller_take(struct contexts *t, uint64_t connection, struct probe_ta
                 }
 }
 
+/* The trace that c has for another reason than its parent; NULL: none. */
+static const uint8_t *own_trace(const struct context *c) {
+        return c->given || c->resolved ? c->trace_id : c->foreign.present ? c->foreign.trace_id : c->wished ? c->trace_id : NULL;
+}
+
+/* Those above c have this trace, unless one of them has another. */
+static void wish_above(struct context *c, const uint8_t trace_id[static 16]) {
+        struct context *end = c->parent;
+        for (unsigned depth = 0; end && !own_trace(end); end = end->parent)
+                if (depth++ == DEPTH_MAX)
+                        return;
+        if (end && memcmp(own_trace(end), trace_id, 16) != 0)
+                return;
+        for (c = c->parent; c != end; c = c->parent) {
+                c->wished = true;
+                memcpy(c->trace_id, trace_id, 16);
+        }
+}
+
+/* What is sent for c has this trace. */
+static void wish(struct context *c, const uint8_t trace_id[static 16]) {
+        if (!c || own_trace(c))
+                return;
+        c->wished = true;
+        memcpy(c->trace_id, trace_id, 16);
+        wish_above(c, trace_id);
+}
+
+void contexts_serve(const struct connection *c, const uint8_t trace_id[static 16]) {
+        wish(c->serving, trace_id);
+}
+
 static void set_parent(struct contexts *t, struct context *c, struct context **found, size_t n, bool certain) {
         if (n == 1 && certain) {
                 c->parent = context_ref(found[0]);
@@ -274,6 +309,15 @@ static void find_parent(struct contexts *t, struct context *c, const struct chun
                 find_parent_by_thread(t, c, at);
 }
 
+static void give(struct contexts *t, struct context *c, const struct injected *i) {
+        c->given = true;
+        c->sampled = i->sampled;
+        memcpy(c->trace_id, i->trace_id, sizeof(c->trace_id));
+        memcpy(c->span_id, i->span_id, sizeof(c->span_id));
+        wish(c->parent, c->trace_id);
+        t->stats.injected++;
+}
+
 /* ---- the sink ---- */
 
 static bool on_begun(void *ctx, struct exchange *x, const struct chunk *at) {
@@ -292,6 +336,8 @@ static bool on_begun(void *ctx, struct exchange *x, const struct chunk *at) {
         find_other_end(t, c);
         if (x->role == EXCHANGE_CLIENT)
                 find_parent(t, c, at);
+        if (x->injected.present)
+                give(t, c, &x->injected);
         return true;
 }
 
@@ -306,6 +352,7 @@ static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
         c->worker = c->by_goroutine ? at->work : at->tid;
         c->first = x->connection->whole && !x->connection->served;
         x->connection->served = true;
+        x->connection->serving = c;
         for (struct context *o = *worker_bucket(t, c->tgid, c->worker); o; o = o->next_worker)
                 if (is_worker(o, c->tgid, c->worker, c->by_goroutine))
                         o->shared = c->shared = true;
@@ -331,8 +378,14 @@ void contexts_handler(struct contexts *t, const struct probe_task *task, struct 
 
 static void hand_on_oldest(struct contexts *t);
 
+static void serving_end(struct exchange *x) {
+        if (x->connection->serving == x->context)
+                x->connection->serving = NULL;
+}
+
 static void on_ended(void *ctx, struct exchange *x) {
         struct contexts *t = ctx;
+        serving_end(x);
         worker_remove(t, x->context);
         t->stats.open--;
         t->stats.held++;
@@ -349,6 +402,7 @@ static void on_dropped(void *ctx, struct exchange *x, bool counted) {
         t->stats.lost += counted;
         if (!c)
                 return;
+        serving_end(x);
         worker_remove(t, c);
         end_remove(t, c);
         c->exchange = NULL;
@@ -396,33 +450,55 @@ static bool may_adopt(struct contexts *t, const struct trace_parent *p, uint64_t
         return ++t->adoptions[i].n <= CONTEXT_ADOPT_MAX && t->adoptions[i].first_ns + CONTEXT_AGE_MAX_NS > now_ns;
 }
 
+static void resolve(struct contexts *t, struct context *c, unsigned depth);
+
+/* Returns whether the parent decides. own: the trace that c has for another reason. */
+static bool resolve_by_parent(struct contexts *t, struct context *c, const uint8_t *own, unsigned depth) {
+        if (!c->parent || depth >= DEPTH_MAX)
+                return false;
+        if (c->given || c->wished)
+                wish_above(c, c->trace_id);
+        resolve(t, c->parent, depth + 1);
+        /* A proxy hands the header on as it came; then what is known here is nearer than what the header names. */
+        if (own && memcmp(own, c->parent->trace_id, 16) != 0) {
+                c->split = c->given || (c->wished && !c->foreign.present);
+                t->stats.split += c->split;
+                return false;
+        }
+        memcpy(c->trace_id, c->parent->trace_id, 16);
+        memcpy(c->parent_span_id, c->parent->span_id, 8);
+        c->sampled = c->given ? c->sampled : c->parent->sampled;
+        return true;
+}
+
 /* Fixes trace and parent, those above it first: from then on nothing joins above it. */
 static void resolve(struct contexts *t, struct context *c, unsigned depth) {
         if (c->resolved)
                 return;
+        const uint8_t *own = own_trace(c);
         c->resolved = true;
         const bool *sampled = NULL;
         bool inherited;
-        if (c->parent && depth < DEPTH_MAX) {
-                resolve(t, c->parent, depth + 1);
-                /* A proxy hands the header on as it came; then what is known here is nearer than what the header names. */
-                bool same = !c->foreign.present || memcmp(c->foreign.trace_id, c->parent->trace_id, 16) == 0;
-                if (same) {
-                        memcpy(c->trace_id, c->parent->trace_id, 16);
-                        memcpy(c->parent_span_id, c->parent->span_id, 8);
-                        c->sampled = c->parent->sampled;
-                        return;
-                }
-        }
+        if (resolve_by_parent(t, c, own, depth) || c->given)
+                return;
         if (c->foreign.present && may_adopt(t, &c->foreign, c->begun_ns)) {
                 memcpy(c->trace_id, c->foreign.trace_id, 16);
                 memcpy(c->parent_span_id, c->foreign.span_id, 8);
                 inherited = c->foreign.sampled;
                 sampled = &inherited;
                 t->stats.adopted += c->role == EXCHANGE_SERVER;
-        } else
+        } else if (!c->wished || c->foreign.present)
                 draw(t, c->trace_id, 16);
         c->sampled = sampler_decide(t->sampler, c->trace_id, sampled);
+}
+
+/* Links to what may be the parent, or is it in another trace. */
+static void link_to(struct contexts *t, struct span *s, struct context *to, bool other_trace) {
+        struct span_link *l = &s->links[s->n_links++];
+        resolve(t, to, 0);
+        memcpy(l->trace_id, to->trace_id, 16);
+        memcpy(l->span_id, to->span_id, 8);
+        l->other_trace = other_trace;
 }
 
 static void hand_on(struct contexts *t, struct exchange *x) {
@@ -433,12 +509,10 @@ static void hand_on(struct contexts *t, struct exchange *x) {
         memcpy(s.span_id, c->span_id, 8);
         memcpy(s.parent_span_id, c->parent_span_id, 8);
         s.sampled = c->sampled;
-        for (size_t i = 0; i < c->n_candidates; i++) {
-                resolve(t, c->candidates[i], 0);
-                memcpy(s.links[i].trace_id, c->candidates[i]->trace_id, 16);
-                memcpy(s.links[i].span_id, c->candidates[i]->span_id, 8);
-        }
-        s.n_links = c->n_candidates;
+        for (size_t i = 0; i < c->n_candidates; i++)
+                link_to(t, &s, c->candidates[i], false);
+        if (c->split)                              /* then it has a parent, and no candidates */
+                link_to(t, &s, c->parent, true);
         t->stats.spans++;
         *(x->role == EXCHANGE_SERVER ? &t->stats.servers : &t->stats.clients) += 1;
         t->span(t->ctx, &s);

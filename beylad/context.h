@@ -6,6 +6,8 @@
  * connection when that end is on this host (same addresses, same TCP sequence number). A client exchange belongs to the server exchange
  * that is open on its goroutine, or on its thread when exactly one is; with several open there it gets links, marked ambiguous, and no
  * parent: a wrong parent is worse than none.
+ * The ids that the kernel side wrote into a request are those of its span, and its trace that of the exchanges above it, unless they have one
+ * already: then the span has a link to them.
  * Finished exchanges wait CONTEXT_HOLD_NS, because the other end's event may still be in the ring; then they are resolved and handed on.
  * May touch: memory, and random bytes for ids. Times are arguments. */
 #include "beylad/connection.h"
@@ -20,6 +22,7 @@
 
 struct span_link {
         uint8_t trace_id[16], span_id[8];
+        bool other_trace;                          /* it is the parent, but in a trace of its own; else one of several that may be it */
 };
 
 /* A finished exchange and its place. */
@@ -44,6 +47,8 @@ struct contexts_stats {
         uint64_t ambiguous;                        /* clients with links instead of a parent */
         uint64_t joined;                           /* servers whose parent was found at the other end of the connection */
         uint64_t adopted;                          /* servers whose parent came in traceparent */
+        uint64_t injected;                         /* clients whose ids are in the request they sent */
+        uint64_t split;                            /* exchanges whose parent is known, and in another trace than those ids say: they have a link */
         size_t open, held;
 };
 
@@ -54,6 +59,8 @@ const struct exchange_sink *contexts_sink(struct contexts *t);
 void contexts_caller(struct contexts *t, const struct probe_task *task, uint64_t connection);
 /* Goroutine task was started to serve x, which was asked, and serves nothing else. */
 void contexts_handler(struct contexts *t, const struct probe_task *task, struct exchange *x);
+/* What the kernel side writes into requests that are sent for the one that c carries now has this trace. */
+void contexts_serve(const struct connection *c, const uint8_t trace_id[static 16]);
 /* Hands on what has waited long enough. now_ns: boot time up to which all events were seen; UINT64_MAX: everything. */
 void contexts_release(struct contexts *t, uint64_t now_ns);
 void contexts_get_stats(const struct contexts *t, struct contexts_stats *ret);

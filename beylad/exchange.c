@@ -4,6 +4,16 @@
 #include "beylad/connection.h"
 #include "libtelemetry/utf8.h"
 
+/* The kernel side tells of it before the bytes of the call, and TCP counts what it put in. One that does not fit is of a call that failed. */
+static void take_injected(struct exchange *x) {
+        struct injected *i = &x->connection->injected;
+        if (!i->present || x->role != EXCHANGE_CLIENT || !x->has_seq || x->seq != i->seq + PROBE_INJECT_BYTES)
+                return;
+        x->injected = *i;
+        x->seq = i->seq;
+        i->present = false;
+}
+
 struct exchange *exchange_begin(struct connection *c, enum exchange_kind kind, enum exchange_role role, const struct chunk *at) {
         struct exchange *x = calloc(1, sizeof(*x));
         if (!x) {
@@ -19,6 +29,7 @@ struct exchange *exchange_begin(struct connection *c, enum exchange_kind kind, e
         x->status = -1;
         x->seq = at->seq;
         x->has_seq = at->has_seq;
+        take_injected(x);
         c->open_exchanges++;
         if (!c->sink->begun(c->sink->ctx, x, at)) {
                 exchange_drop(x, true);

@@ -41,6 +41,13 @@ struct trace_parent {
         bool sampled, present;
 };
 
+/* The ids that the kernel side wrote into a request on its way out, which its span therefore has. */
+struct injected {
+        uint8_t trace_id[16], span_id[8];
+        uint32_t seq;                              /* TCP sequence number of the request's first byte */
+        bool sampled, present;
+};
+
 enum exchange_state { EXCHANGE_OPEN, EXCHANGE_ASKED, EXCHANGE_ENDED };
 
 struct exchange {
@@ -58,6 +65,7 @@ struct exchange {
         bool unobserved;                           /* the answer ended out of sight: no status, duration up to the last byte seen */
         uint32_t batch;                            /* DB: operations in it, when more than 1 */
         struct trace_parent parent;                /* from the request's headers */
+        struct injected injected;                  /* client */
         uint32_t seq;                              /* TCP sequence number of the request's first byte */
         bool has_seq;
         struct context *context;                   /* owned by context.c */

@@ -13,6 +13,13 @@ static bool ratio_decide(const struct sampler *s, const uint8_t *trace_id) {
         return tel_be64_get(trace_id + 8) >> 1 < s->bound;
 }
 
+void sampler_rules(const struct sampler *s, struct probe_inject_rules *ret) {
+        bool ratio = s->kind == SAMPLER_RATIO || s->kind == SAMPLER_PARENT_RATIO, on = s->kind == SAMPLER_ALWAYS_ON || s->kind == SAMPLER_PARENT_ON;
+        ret->bound = s->bound;
+        ret->root = ratio ? PROBE_ROOT_RATIO : on ? PROBE_ROOT_ON : PROBE_ROOT_OFF;
+        ret->parent_based = s->kind == SAMPLER_PARENT_ON || s->kind == SAMPLER_PARENT_OFF || s->kind == SAMPLER_PARENT_RATIO;
+}
+
 bool sampler_decide(const struct sampler *s, const uint8_t trace_id[static 16], const bool *parent_sampled) {
         switch (s->kind) {
         case SAMPLER_ALWAYS_ON:

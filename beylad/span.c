@@ -44,7 +44,10 @@ struct spans {
 static void put_links(const struct span *s, struct tel_writer *w) {
         for (size_t i = s->n_links; i-- > 0;) {
                 size_t begin = tel_writer_begin(w);
-                tel_writer_attribute_text(w, LINK_ATTRIBUTES, "beylad.parent", 13, "ambiguous", 9);
+                if (s->links[i].other_trace)
+                        tel_writer_attribute_text(w, LINK_ATTRIBUTES, "beylad.parent", 13, "other_trace", 11);
+                else
+                        tel_writer_attribute_text(w, LINK_ATTRIBUTES, "beylad.parent", 13, "ambiguous", 9);
                 tel_writer_bytes(w, LINK_SPAN_ID, s->links[i].span_id, sizeof(s->links[i].span_id));
                 tel_writer_bytes(w, LINK_TRACE_ID, s->links[i].trace_id, sizeof(s->links[i].trace_id));
                 tel_writer_end(w, SPAN_LINKS, begin);

@@ -177,6 +177,7 @@ static bool is_whole(const struct probe_head *e) {
         static const size_t sizes[] = {
                 [PROBE_DATA] = sizeof(struct probe_data), [PROBE_OPEN] = sizeof(struct probe_open), [PROBE_SHUT] = sizeof(struct probe_shut),
                 [PROBE_CALLER] = sizeof(struct probe_caller), [PROBE_HANDLER] = sizeof(struct probe_handler),
+                [PROBE_INJECT] = sizeof(struct probe_inject),
         };
         if (e->kind >= TEL_ARRAY_LEN(sizes) || sizes[e->kind] == 0 || e->size < sizes[e->kind])
                 return false;
@@ -193,6 +194,14 @@ static void on_data(struct tracer *t, struct process *process, const struct prob
                 t->options.tls_wanted(t->options.ctx, process);
 }
 
+static void on_inject(struct tracer *t, struct process *process, const struct probe_inject *e) {
+        const struct connection *c = e->head.flags & PROBE_INJECT_SERVED ? connections_find(t->connections, e->connection) : NULL;
+        if (c)
+                contexts_serve(c, e->trace_id);
+        if (e->head.flags & PROBE_INJECT_SENT)
+                connections_inject(t->connections, process, e);
+}
+
 void tracer_event(struct tracer *t, struct process *process, const struct probe_head *e) {
         if (!is_whole(e)) {
                 t->stats.malformed++;
@@ -204,6 +213,9 @@ void tracer_event(struct tracer *t, struct process *process, const struct probe_
                 break;
         case PROBE_OPEN:
                 connections_open(t->connections, process, (const struct probe_open *)e);
+                break;
+        case PROBE_INJECT:
+                on_inject(t, process, (const struct probe_inject *)e);
                 break;
         case PROBE_SHUT:
                 connections_shut(t->connections, (const struct probe_shut *)e);

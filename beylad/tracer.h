@@ -40,7 +40,7 @@ struct tracer_stats {
 /* Returns 0, -ENOMEM or -EINVAL (reterr, TRACER_ERROR_MAX). */
 int tracer_new(const struct tracer_options *options, struct tracer **ret, char *reterr);
 struct tracer *tracer_free(struct tracer *t);
-/* DATA, OPEN, SHUT or CALLER. process: whose event it is; NULL: nobody observed. */
+/* DATA, OPEN, SHUT, CALLER or INJECT. process: whose event it is; NULL: nobody observed. */
 void tracer_event(struct tracer *t, struct process *process, const struct probe_head *e);
 /* Other settings (borrowed instead of the old ones) for what comes: connections, open requests and totals stay. Metrics begin anew when their
  * own settings changed. Returns 0 or negative (reterr): the old ones stay. */

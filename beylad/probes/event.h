@@ -20,6 +20,7 @@ enum probe_kind {
         PROBE_CALLER = 5,                          /* struct probe_caller: a Go goroutine is about to use a connection of a pool */
         PROBE_NOTE = 6,                            /* user side only, in recordings: struct probe_note */
         PROBE_HANDLER = 7,                         /* struct probe_handler: a Go goroutine begins to serve one stream of HTTP/2 */
+        PROBE_INJECT = 8,                          /* struct probe_inject: a request that goes out got a traceparent, or will */
 };
 
 /* Every event begins so. */
@@ -112,6 +113,23 @@ struct probe_handler {
         struct probe_task task;
         __u64 connection;
         __u32 stream;
+        __u32 zero;
+};
+
+enum probe_inject_flags {
+        PROBE_INJECT_SAMPLED = 1,                  /* the traceparent says so */
+        PROBE_INJECT_SENT = 2,                     /* trace_id, span_id and seq are set: in the ring before the PROBE_DATA of its call */
+        PROBE_INJECT_SERVED = 4,                   /* what is sent for the request that came on the connection has this trace_id; behind its PROBE_DATA */
+};
+#define PROBE_INJECT_BYTES 70u                     /* "traceparent: 00-<32 hex>-<16 hex>-<2 hex>\r\n" */
+
+/* What the kernel side wrote into a request, or will. */
+struct probe_inject {
+        struct probe_head head;                    /* flags: enum probe_inject_flags */
+        __u64 connection;
+        __u64 server;                              /* SENT: connection of the request it is sent for; 0: for none */
+        __u8 trace_id[16], span_id[8];
+        __u32 seq;                                 /* TCP sequence number of the request's first byte */
         __u32 zero;
 };
 
@@ -213,6 +231,40 @@ struct probe_switches {
         __u32 uring;                               /* 1: completions of io_uring are seen */
         __u32 zero;
         __u64 woken_at;                            /* the kernel side's own: how far the ring was written when its fill last woke the user side */
+};
+
+/* The one value of the array `rules` of inject.bpf.c. */
+struct probe_inject_rules {
+        __u64 ports[65536 / 64];                   /* a bit each: requests to these destination ports are changed */
+        __u64 bound;                               /* struct sampler's */
+        __u32 root;                                /* enum probe_root: a trace that begins here */
+        __u32 parent_based;                        /* 1: a trace that came in keeps its flag */
+        __u32 keep_alive, zero;                    /* 1: every request of a connection, else the first alone */
+};
+enum probe_root { PROBE_ROOT_OFF, PROBE_ROOT_ON, PROBE_ROOT_RATIO };
+/* sampler_decide(), for the kernel side. parent: the flag of the trace that came in, -1: it begins here. */
+static inline int probe_is_sampled(const struct probe_inject_rules *r, const __u8 *trace_id, int parent) {
+        __u64 low = 0;
+        if (parent >= 0 && r->parent_based)
+                return parent;
+        for (int i = 8; i < 16; i++)
+                low = low << 8 | trace_id[i];
+        return r->root == PROBE_ROOT_RATIO ? low >> 1 < r->bound : r->root == PROBE_ROOT_ON;
+}
+
+/* Indices of the per-CPU map `outcomes` of inject.bpf.c: requests that were looked at, and what became of them. */
+enum probe_inject_outcome {
+        PROBE_OUTCOME_SENT,                        /* with our traceparent */
+        PROBE_OUTCOME_OWN,                         /* it has one of its own */
+        PROBE_OUTCOME_SPLIT,                       /* the head did not come in one send, or is longer than 8 KB */
+        PROBE_OUTCOME_OTHER,                       /* not HTTP/1, or not as it should be */
+        PROBE_OUTCOME_UNKNOWN,                     /* its process serves a request that the kernel side cannot read */
+        PROBE_OUTCOME_UNOBSERVED,                  /* its process is not observed */
+        PROBE_OUTCOME_BUSY,                        /* bytes before it are still to be sent, or no room for the event or the header */
+        PROBE_OUTCOME_SOCKETS,                     /* connections that were looked at */
+        PROBE_OUTCOME_LEFT,                        /* of them, those that were taken out of the hash again before their end */
+        PROBE_OUTCOME_FULL,                        /* connections for which there was no room */
+        PROBE_OUTCOMES,
 };
 
 /* Key of the map `pending`: bytes that io_uring moved and whose completion has not come. Value: struct probe_data, captured: how many are wanted. */

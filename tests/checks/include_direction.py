@@ -38,7 +38,7 @@ BEYLAD = {
     "connection": {"exchange", "protocols", "process", "event"},
     # exchanges in, telemetry out
     "context": {"event", "sampler"} | EXCHANGES,
-    "sampler": {"settings"},
+    "sampler": {"settings", "event"},
     "route": {"settings"},
     "attributes": {"process"} | EXCHANGES,
     "span": SPANS,

@@ -412,13 +412,31 @@ static void test_sweep(void **state) {
 
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
+/* It comes before the connection's first event, and stays for the request that fits. Nobody keeps that of a process that is not observed. */
+static void test_inject_before_the_first_bytes(void **state) {
+        (void)state;
+        struct probe_inject e = { .head = { .kind = PROBE_INJECT, .flags = PROBE_INJECT_SENT | PROBE_INJECT_SAMPLED }, .connection = 77, .seq = 9,
+                                  .trace_id = { 1 }, .span_id = { 2 } };
+        connections_inject(t, NULL, &e);
+        assert_null(connections_find(t, 77));
+        connections_inject(t, process, &e);
+        struct connection *c = connections_find(t, 77);
+        assert_non_null(c);
+        connections_open(t, process, &(struct probe_open){ .connection = 77 });
+        assert_ptr_equal(connections_find(t, 77), c);
+        assert_true(c->injected.present && c->injected.sampled && c->injected.seq == 9 && c->injected.trace_id[0] == 1 && c->injected.span_id[0] == 2);
+        e.seq = 10;
+        connections_inject(t, process, &e);        /* the call failed, and was made again */
+        assert_int_equal(c->injected.seq, 10);
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_roles), TEST(test_first_bytes_split), TEST(test_unknown_is_ignored), TEST(test_joined_late), TEST(test_lost_events_are_gaps),
                 TEST(test_unseen_calls_are_gaps), TEST(test_bytes_behind_the_captured), TEST(test_turn_by_the_kernel), TEST(test_ends),
                 TEST(test_plaintext_replaces_ciphertext), TEST(test_encrypted_connections_are_counted), TEST(test_skip_is_told), TEST(test_skip_behind_a_short_capture),
                 TEST(test_upgrade_ends_the_parser), TEST(test_protocol_error),
-                TEST(test_process_ends), TEST(test_the_oldest_goes), TEST(test_sweep),
+                TEST(test_process_ends), TEST(test_the_oldest_goes), TEST(test_sweep), TEST(test_inject_before_the_first_bytes),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

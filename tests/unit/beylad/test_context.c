@@ -525,6 +525,145 @@ static void test_fifty_at_once(void **state) {
         assert_true(links >= 25);                  /* those of the event loop at least; the program is known to run one */
 }
 
+/* ---- ids that the kernel side wrote into requests ---- */
+
+#define T1 "11111111111111111111111111111111"
+#define T2 "22222222222222222222222222222222"
+
+/* A request by thread tid whose first byte has the number seq, with these ids put in: what TCP counts behind the call is larger by that. */
+static struct exchange *ask_injected(struct connection *c, int number, uint64_t ms, uint32_t tid, uint32_t seq, uint8_t trace, uint8_t span) {
+        c->injected = (struct injected){ .seq = seq, .sampled = true, .present = true };
+        memset(c->injected.trace_id, trace, 16);
+        memset(c->injected.span_id, span, 8);
+        return ask_seq(c, EXCHANGE_CLIENT, number, ms, tid, seq + PROBE_INJECT_BYTES);
+}
+
+static bool in_trace(int number, uint8_t trace) {
+        uint8_t id[16];
+        memset(id, trace, sizeof(id));
+        return memcmp(span_of(number)->trace_id, id, sizeof(id)) == 0;
+}
+
+static void serve(const struct connection *c, uint8_t trace) {
+        uint8_t id[16];
+        memset(id, trace, sizeof(id));
+        contexts_serve(c, id);
+}
+
+/* The span has the ids that went out, and the request it was sent for is in that trace: also when another of its calls was handed on before. */
+static void test_injected_ids_are_the_spans(void **state) {
+        (void)state;
+        struct connection *in = connect_ports(0, 80, 5000), *out = connect_ports(0, 6000, 81), *db = connect_ports(0, 6001, 82);
+        struct exchange *server = ask(in, EXCHANGE_SERVER, 1, 10, 7, 0, 0, NULL);
+        serve(in, 0x11);
+        answer(ask(db, EXCHANGE_CLIENT, 2, 11, 7, 0, 0, NULL), 12);
+        contexts_release(t, 500 * MS);
+        answer(ask_injected(out, 3, 501, 7, 4000, 0x11, 0x33), 502);
+        answer(ask_injected(out, 4, 503, 7, 5000, 0x11, 0x44), 504);
+        answer(server, 505);
+        contexts_release(t, UINT64_MAX);
+        for (int i = 2; i <= 4; i++)
+                assert_true(is_child(i, 1));
+        assert_true(in_trace(1, 0x11));
+        assert_int_equal(span_of(3)->span_id[0], 0x33);
+        assert_int_equal(span_of(4)->span_id[7], 0x44);
+        assert_true(span_of(3)->sampled);
+        struct contexts_stats stats;
+        contexts_get_stats(t, &stats);
+        assert_int_equal(stats.injected, 2);
+        assert_int_equal(stats.split, 0);
+        connection_unref(in);
+        connection_unref(out);
+        connection_unref(db);
+}
+
+/* The kernel side knew of no request being served, and drew a trace: the request takes it, if it has none. One that has keeps it, and the call is
+ * in the trace that went out, with a link. */
+static void test_injected_trace_of_its_own(void **state) {
+        (void)state;
+        struct connection *in = connect_ports(0, 80, 5000), *out = connect_ports(0, 6000, 81);
+        struct contexts_stats stats;
+        struct exchange *server = ask(in, EXCHANGE_SERVER, 1, 10, 7, 0, 0, NULL);
+        answer(ask_injected(out, 2, 11, 7, 4000, 0x11, 0x22), 12);
+        answer(ask_injected(out, 3, 13, 7, 5000, 0x55, 0x33), 14);         /* a second one, drawn anew */
+        answer(server, 15);
+        server = ask(in, EXCHANGE_SERVER, 4, 20, 7, 0, 0, "00-" T2 "-3333333333333333-00");
+        answer(ask_injected(out, 5, 21, 7, 6000, 0x66, 0x44), 22);
+        answer(server, 23);
+        contexts_release(t, UINT64_MAX);
+        assert_true(is_child(2, 1) && in_trace(1, 0x11));
+        for (int i = 3; i <= 5; i += 2) {
+                assert_true(is_root(i) && in_trace(i, i == 3 ? 0x55 : 0x66));
+                assert_int_equal(span_of(i)->n_links, 1);
+                assert_true(span_of(i)->links[0].other_trace);
+                assert_memory_equal(span_of(i)->links[0].span_id, span_of(i - (i == 3 ? 2 : 1))->span_id, 8);
+        }
+        assert_true(in_trace(4, 0x22));
+        assert_true(span_of(5)->sampled);          /* as its traceparent says, whatever its parent's does */
+        contexts_get_stats(t, &stats);
+        assert_int_equal(stats.split, 2);
+        connection_unref(in);
+        connection_unref(out);
+}
+
+/* A caller on the same host that has no trace yet takes it, too; a second one of the same caller has a link. */
+static void test_injected_trace_goes_up(void **state) {
+        (void)state;
+        struct connection *in = connect_ports(0, 80, 5000), *to[2], *at[2], *out = connect_ports(1, 6000, 83);
+        struct exchange *root = ask(in, EXCHANGE_SERVER, 1, 10, 7, 0, 0, NULL);
+        for (int i = 0; i < 2; i++) {
+                to[i] = connect_ports(0, (uint16_t)(7000 + i), 81);
+                at[i] = connect_ports(1, 81, (uint16_t)(7000 + i));
+                struct exchange *call = ask_seq(to[i], EXCHANGE_CLIENT, 10 + i, 11, 7, 900), *served = ask_seq(at[i], EXCHANGE_SERVER, 20 + i, 12, 9, 900);
+                serve(at[i], i ? 0x22 : 0x11);
+                answer(ask_injected(out, 30 + i, 13, 9, 4000, i ? 0x22 : 0x11, (uint8_t)(1 + i)), 14);
+                answer(served, 15);
+                answer(call, 16);
+        }
+        answer(root, 17);
+        contexts_release(t, UINT64_MAX);
+        assert_true(is_child(10, 1) && is_child(20, 10) && is_child(30, 20) && in_trace(1, 0x11));
+        assert_true(is_child(11, 1) && in_trace(11, 0x11));
+        assert_true(is_root(21) && in_trace(21, 0x22) && is_child(31, 21));
+        assert_true(span_of(21)->n_links == 1 && span_of(21)->links[0].other_trace);
+        assert_memory_equal(span_of(21)->links[0].span_id, span_of(11)->span_id, 8);
+        for (int i = 0; i < 2; i++) {
+                connection_unref(to[i]);
+                connection_unref(at[i]);
+        }
+        connection_unref(in);
+        connection_unref(out);
+}
+
+/* What was put in counts for TCP: the request begins where it did. The other end has the traceparent, and joins. What does not fit the request is
+ * of a call that failed. */
+static void test_injected_bytes_and_the_other_end(void **state) {
+        (void)state;
+        struct connection *client = connect_ports(0, 6000, 81), *server = connect_ports(1, 81, 6000);
+        struct chunk k = { .start_ns = 11 * MS, .end_ns = 11 * MS, .tid = 9, .seq = 4000, .has_seq = true };
+        struct exchange *a = ask_injected(client, 1, 10, 7, 4000, 0x11, 0x22), *b = exchange_begin(server, EXCHANGE_HTTP, EXCHANGE_SERVER, &k);
+        b->request_bytes = 2;
+        exchange_set_traceparent(b, "00-" T1 "-2222222222222222-01", 55);
+        exchange_asked(b, &k);
+        answer(b, 12);
+        answer(a, 13);
+        struct exchange *c = ask_injected(client, 3, 20, 7, 5000, 0x11, 0x33);
+        assert_false(client->injected.present);
+        client->injected = (struct injected){ .seq = 6000, .present = true };
+        struct exchange *d = ask_seq(client, EXCHANGE_CLIENT, 4, 21, 7, 6001);
+        assert_true(c->injected.present && !d->injected.present);
+        answer(c, 22);
+        answer(d, 22);
+        contexts_release(t, UINT64_MAX);
+        assert_true(is_child(2, 1) && in_trace(2, 0x11));
+        assert_false(in_trace(4, 0));
+        struct contexts_stats stats;
+        contexts_get_stats(t, &stats);
+        assert_int_equal(stats.joined, 1);
+        connection_unref(client);
+        connection_unref(server);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
@@ -534,6 +673,8 @@ int main(void) {
                 TEST(test_calls_by_http2), TEST(test_two_ends), TEST(test_chain),
                 TEST(test_headers_handed_on), TEST(test_adoption_has_an_end), TEST(test_sampled_flag_is_inherited), TEST(test_hold),
                 TEST(test_held_has_a_bound), TEST(test_open_has_a_bound), TEST(test_fifty_at_once),
+                TEST(test_injected_ids_are_the_spans), TEST(test_injected_trace_of_its_own), TEST(test_injected_trace_goes_up),
+                TEST(test_injected_bytes_and_the_other_end),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -80,8 +80,8 @@ static void test_json_whole(void **state) {
         (void)state;
         made_http(&m, EXCHANGE_SERVER, "GET", "/users/7", "/users/:id", 200);
         m.span.n_links = 2;
-        m.span.links[0] = (struct span_link){ { 1 }, { 2 } };
-        m.span.links[1] = (struct span_link){ { 3 }, { 4 } };
+        m.span.links[0] = (struct span_link){ { 1 }, { 2 }, false };
+        m.span.links[1] = (struct span_link){ { 3 }, { 4 }, false };
         assert_string_equal(print(PRINTER_JSON, &m),
                 "{\"name\":\"GET /users/:id\",\"kind\":\"SERVER\",\"service\":\"shop\",\"pid\":42,\"start_unix_nano\":1700000001000000000,"
                 "\"end_unix_nano\":1700000001250000000,\"trace_id\":\"aa000000000000000000000000000001\",\"span_id\":\"bb00000000000002\","

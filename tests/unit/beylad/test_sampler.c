@@ -90,11 +90,30 @@ static void test_parent(void **state) {
         }
 }
 
+/* The kernel side decides by the same rules, whatever the sampler. */
+static void test_rules_are_the_same(void **state) {
+        uint64_t random = 88172645463325252ull;
+        (void)state;
+        for (int kind = 0; kind < SAMPLERS; kind++)
+                for (unsigned n = 0; n < 3000; n++) {
+                        struct probe_inject_rules rules = { 0 };
+                        struct sampler s;
+                        uint8_t id[16] = { 1 };
+                        bool parent = n % 3 == 2;
+                        random ^= random << 13, random ^= random >> 7, random ^= random << 17;
+                        memcpy(id + 8, &random, 8);
+                        sampler_init(&s, (enum sampler_kind)kind, n % 11 / 10.0);
+                        sampler_rules(&s, &rules);
+                        assert_int_equal(probe_is_sampled(&rules, id, (int)(n % 3) - 1), sampler_decide(&s, id, n % 3 ? &parent : NULL));
+                }
+}
+
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_ratio_as_the_sdk),
                 cmocka_unit_test(test_ratio_nested),
                 cmocka_unit_test(test_parent),
+                cmocka_unit_test(test_rules_are_the_same),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -358,12 +358,13 @@ static void test_links(void **state) {
         (void)state;
         made_http(&m, EXCHANGE_CLIENT, "GET", "/", NULL, 200);
         m.span.n_links = 2;
-        m.span.links[0] = (struct span_link){ { 1 }, { 2 } };
-        m.span.links[1] = (struct span_link){ { 3 }, { 4 } };
+        m.span.links[0] = (struct span_link){ { 1 }, { 2 }, false };
+        m.span.links[1] = (struct span_link){ { 3 }, { 4 }, true };
         m.span.sampled = false;
         const char *s = span_json(&m);
         assert_has(s, "\"links\":[{\"traceId\":\"01000000000000000000000000000000\",\"spanId\":\"0200000000000000\",\"attributes\":["
-                      T("beylad.parent", "ambiguous") "]},{\"traceId\":\"03000000000000000000000000000000\"");
+                      T("beylad.parent", "ambiguous") "]},{\"traceId\":\"03000000000000000000000000000000\",\"spanId\":\"0400000000000000\",\"attributes\":["
+                      T("beylad.parent", "other_trace") "]}]");
         assert_has_not(s, "parentSpanId");
         assert_has_not(s, "\"flags\":1");
         made_done(&m);
