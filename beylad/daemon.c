@@ -16,9 +16,11 @@
 #include "beylad/discover.h"
 #include "beylad/explain.h"
 #include "beylad/output.h"
+#include "beylad/probes/inject.h"
 #include "beylad/probes/uprobe_site.h"
 #include "beylad/recording.h"
 #include "beylad/report.h"
+#include "beylad/sampler.h"
 #include "beylad/selection.h"
 #include "beylad/stats.h"
 #include "beylad/tracer.h"
@@ -43,6 +45,7 @@ struct daemon {
         struct probes *probes;
         struct tls_probes *tls;
         struct go_probes *go;
+        struct inject *inject;                     /* NULL: not wanted */
         struct selection *selection;
         struct discover *discover;
         struct tracer *tracer;
@@ -93,6 +96,8 @@ static void on_process_ended(void *ctx, struct process *p) {
         struct daemon *d = ctx;
         if (d->tracer)
                 tracer_process_ended(d->tracer, p, clock_boot_ns());
+        if (d->inject)
+                inject_forget(d->inject, p->pid);
 }
 
 static void on_event(void *ctx, const struct probe_head *e) {
@@ -190,6 +195,8 @@ static void apply_step(struct daemon *d, enum budget_step before) {
         enum budget_step step = d->budget.step;
         probes_capture_max(d->probes, step >= BUDGET_HEADS ? BUDGET_HEAD_BYTES : PROBE_CALL_MAX);
         tracer_set_traces(d->tracer, step < BUDGET_METRICS);
+        if (d->inject)                             /* a traceparent names a span */
+                inject_pause(d->inject, step >= BUDGET_METRICS);
         if (step == BUDGET_DETACHED || before == BUDGET_DETACHED) {
                 discover_pause(d->discover, step == BUDGET_DETACHED, clock_boot_ns());
                 d->discover_due_ns = 0;
@@ -197,19 +204,27 @@ static void apply_step(struct daemon *d, enum budget_step before) {
         be_busy(d);
 }
 
-static void step_budget(struct daemon *d, uint64_t now_ns) {
+/* What the observed programs pay: those of inject count, too. */
+static uint64_t probe_run_ns(struct daemon *d) {
         struct probe_counters counters;
+        struct inject_stats inject = { 0 };
+        probes_get_counters(d->probes, &counters);
+        if (d->inject)
+                inject_get_stats(d->inject, &inject);
+        return counters.run_ns + inject.run_ns;
+}
+
+static void step_budget(struct daemon *d, uint64_t now_ns) {
         enum budget_step before = d->budget.step;
         char text[160];
         if (d->budget.cpu_percent == 0 && d->budget.probe_percent == 0)
                 return;
-        probes_get_counters(d->probes, &counters);
-        uint64_t cpu_ns = own_cpu_ns(), wall_ns = now_ns - d->period_ns;
-        uint64_t cpu = cpu_ns - d->period_cpu_ns, probe = counters.run_ns - d->period_probe_ns;
+        uint64_t cpu_ns = own_cpu_ns(), run_ns = probe_run_ns(d), wall_ns = now_ns - d->period_ns;
+        uint64_t cpu = cpu_ns - d->period_cpu_ns, probe = run_ns - TEL_MIN(run_ns, d->period_probe_ns);     /* a reload may end some */
         bool first = d->period_ns == 0;
         d->period_ns = now_ns;
         d->period_cpu_ns = cpu_ns;
-        d->period_probe_ns = counters.run_ns;
+        d->period_probe_ns = run_ns;
         if (first || budget_period(&d->budget, wall_ns, cpu, probe) == before)
                 return;
         stats.budget_step = d->budget.step;
@@ -227,6 +242,8 @@ static void on_slow(uv_timer_t *timer) {
         uint64_t now_ns = clock_boot_ns();
         d->real_offset_ns = clock_real_offset_ns();
         step_budget(d, now_ns);
+        if (d->inject)
+                inject_check(d->inject);
         if (discover_check(d->discover, now_ns))
                 d->discover_due_ns = 0;
         code_library_close();
@@ -243,6 +260,7 @@ static void gather(struct daemon *d, struct report *r) {
         r->discover = d->discover;
         r->probes = d->probes;
         r->tls = d->tls;
+        r->inject = d->inject;
         tracer_get_stats(d->tracer, &r->tracer);
         probes_get_counters(d->probes, &r->counters);
         output_get_stats(d->output, &r->output);
@@ -270,7 +288,8 @@ static void verb_processes(void *ctx, bool json, FILE *to) {
 
 static void verb_explain(void *ctx, uint32_t pid, bool json, FILE *to) {
         struct daemon *d = ctx;
-        explain_process(pid, &(struct explain_options){ .probes = d->probes, .selection = d->selection, .process = &d->process }, json, to);
+        explain_process(pid, &(struct explain_options){ .probes = d->probes, .selection = d->selection, .process = &d->process,
+                                                        .inject_cgroup = d->settings.inject.cgroup, .inject = d->inject }, json, to);
 }
 
 /* ---- reload ---- */
@@ -298,6 +317,43 @@ static bool needs_restart(const struct settings *a, const struct settings *b) {
 
 static void start_metrics(struct daemon *d);
 
+/* What the settings want, in place of what there is. Returns 0, or negative with reterr (INJECT_TEXT_MAX) and all as it was: they name what is no
+ * cgroup to use. */
+static int open_inject(struct daemon *d, const struct settings *s, char *reterr) {
+        struct inject_options options = { .cgroup = s->inject.cgroup, .maps = probes_maps(d->probes) };
+        struct sampler sampler;
+        double ratio = 1;
+        struct inject *fresh = NULL;
+        struct inject_stats now;
+        if (!*s->inject.cgroup) {
+                d->inject = inject_free(d->inject);
+                return 0;
+        }
+        settings_ports_bits(&s->inject.ports, (uint64_t *)options.rules.ports);
+        settings_sampler_ratio(s->sampler.argument, &ratio);
+        sampler_init(&sampler, (enum sampler_kind)s->sampler.name, ratio);
+        sampler_rules(&sampler, &options.rules);
+        options.rules.keep_alive = s->inject.keep_alive;
+        if (d->inject && inject_is(d->inject, &options)) {
+                inject_check(d->inject);
+                return 0;
+        }
+        int r = inject_new(&options, &fresh, reterr);
+        if (r < 0)
+                return r;
+        inject_free(d->inject);
+        d->inject = fresh;
+        inject_get_stats(fresh, &now);
+        if (now.works)
+                tel_log(TEL_LOG_INFO, "requests get a traceparent", { "where", inject_text(fresh) });
+        else
+                tel_log(TEL_LOG_WARN, "requests get no traceparent yet", { "why", inject_text(fresh) });
+        if (now.miscounts && options.rules.keep_alive)
+                tel_log(TEL_LOG_WARN, "inject.keep_alive is dangerous on this kernel: it miscounts FIONREAD, and programs that ask it (nginx) stall");
+        inject_pause(fresh, d->budget.step >= BUDGET_METRICS);
+        return 0;
+}
+
 /* Connections, open requests and totals stay; what is not wanted any more is left, what is wanted now is found. */
 static int reload(void *ctx, char *reterr) {
         struct daemon *d = ctx;
@@ -306,6 +362,10 @@ static int reload(void *ctx, char *reterr) {
         int r = arguments_load(d->arguments, environ, on_warning, NULL, &s, reterr);
         if (r == 0)
                 r = selection_new(&s, &selection);
+        if (r == 0 && (r = open_inject(d, &s, reterr)) < 0) {
+                selection_free(selection);
+                settings_done(&s);
+        }
         if (r < 0) {
                 stats.reload_failures++;
                 return r;
@@ -411,7 +471,8 @@ static int build(struct daemon *d, char *reterr) {
         open_libraries(d);
         d->discover = discover_new(&(struct discover_options){ .probes = d->probes, .tls = d->tls, .go = d->go, .process = &d->process,
                                                                .found = on_found, .ended = on_process_ended, .ctx = d });
-        return d->discover ? open_control(d, reterr) : -ENOMEM;
+        r = d->discover ? open_inject(d, &d->settings, reterr) : -ENOMEM;
+        return r < 0 ? r : open_control(d, reterr);
 }
 
 /* What the settings of metrics and budget start; again after a reload. */
@@ -462,6 +523,7 @@ static void end(struct daemon *d) {
         d->control = control_free(d->control);
         /* The links go first: nothing new comes, and programs run as if we had never been. */
         d->discover = discover_free(d->discover);
+        d->inject = inject_free(d->inject);
         d->go = go_probes_free(d->go);
         d->tls = tls_probes_free(d->tls);
         if (d->tracer && d->output) {
@@ -601,7 +663,8 @@ int daemon_explain(const struct arguments *a) {
                 r = selection_new(&d->settings, &d->selection);
                 if (r == 0)
                         r = explain_process(a->explain_pid, &(struct explain_options){ .probes = d->probes, .why = error, .selection = d->selection,
-                                                                                      .process = &d->process }, false, stdout);
+                                                                                      .process = &d->process, .inject_cgroup = d->settings.inject.cgroup },
+                                            false, stdout);
                 probes_free(d->probes);
                 selection_free(d->selection);
                 settings_done(&d->settings);

@@ -269,7 +269,7 @@ static const struct {
         { "NETWORK_ STATS_ GEOIP_ REVERSE_DNS_ NAME_RESOLVER_ RENAME_UNRESOLVED_HOSTS RENAME_UNRESOLVED_HOSTS_ HOSTNAME_DNS_RESOLUTION",
           "network flows are not observed" },
         { "BPF_CONTEXT_PROPAGATION BPF_ENABLE_CONTEXT_PROPAGATION BPF_TC_BACKEND BPF_DISABLE_BLACK_BOX_CP OVERRIDE_BPF_LOOP_ENABLED",
-          "requests are not changed; both ends on one host are joined without that" },
+          "requests are changed only where the document says so (inject); both ends on one host are joined without that" },
         { "BPF_", "the probes have their own bounds" },
         { "TARGET_PID AUTO_TARGET_LANGUAGE EXCLUDE_OTEL_INSTRUMENTED_SERVICES EXCLUDE_OTEL_INSTRUMENTED_SERVICES_SPAN_METRICS MIN_PROCESS_AGE "
           "DISCOVERY_POLL_INTERVAL PROCESSES_INTERVAL PROCESS_CONTEXT_POLL_INTERVAL",

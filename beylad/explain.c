@@ -106,6 +106,26 @@ static void explain_parents(struct answer *a, uint32_t pid, const struct process
                                       : "by thread: a call out belongs to the request open on its thread; several open on one thread give links");
 }
 
+static void explain_inject(struct answer *a, uint32_t pid, const struct explain_options *o) {
+        struct inject_stats s = { .works = true };
+        char how[2048];
+        if (!*o->inject_cgroup) {
+                row(a, "traceparent", false, "its requests go out as they are (key inject)");
+                return;
+        }
+        if (o->inject)
+                inject_get_stats(o->inject, &s);
+        int r = inject_contains(o->inject_cgroup, pid);
+        if (!s.works)
+                snprintf(how, sizeof(how), "%s", inject_text(o->inject));
+        else if (r < 0)
+                snprintf(how, sizeof(how), "cgroup %s: %s", o->inject_cgroup, strerror(-r));
+        else
+                snprintf(how, sizeof(how), "it is %sin cgroup %s%s", r ? "" : "not ", o->inject_cgroup,
+                         r ? ": what it connects to inject.ports from now on gets one" : "");
+        row(a, "traceparent", s.works && r == 1, how);
+}
+
 int explain_process(uint32_t pid, const struct explain_options *o, bool json, FILE *to) {
         struct answer a = { .json = json, .to = to, .rows = json ? json_array() : NULL };
         struct process *p = NULL;
@@ -129,6 +149,7 @@ int explain_process(uint32_t pid, const struct explain_options *o, bool json, FI
         explain_sockets(&a, p, o);
         explain_tls(&a, pid, p);
         explain_parents(&a, pid, p);
+        explain_inject(&a, pid, o);
         if (json) {
                 json_t *all = json_pack("{s:I, s:s, s:s, s:s?, s:o}", "pid", (json_int_t)pid, "name", p->name, "executable", p->exe, "language", language,
                                         "techniques", a.rows);

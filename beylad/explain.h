@@ -4,6 +4,7 @@
  * May touch: /proc and the executables it names; reads the parts it is given. */
 #include <stdio.h>
 
+#include "beylad/probes/inject.h"
 #include "beylad/probes/probes.h"
 #include "beylad/process.h"
 #include "beylad/selection.h"
@@ -13,6 +14,8 @@ struct explain_options {
         const char *why;
         const struct selection *selection;
         const struct process_options *process;
+        const char *inject_cgroup;                 /* the setting; "": off */
+        const struct inject *inject;               /* NULL: nothing is attached, or not by this process */
 };
 
 /* Lines "yes|no  what: how or why". Returns 0, or -errno when there is no such process (said on `to`). */

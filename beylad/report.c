@@ -34,12 +34,21 @@ static const char *way_out(const struct report *r) {
         return *r->settings->otlp_endpoint ? "otlp_endpoint" : "waiting for collectord";
 }
 
+/* The ports as they were written. */
+static void inject_line(const struct report *r, char *out, size_t n) {
+        size_t used = (size_t)snprintf(out, n, "%s", r->inject ? inject_text(r->inject) : "off");
+        for (size_t i = 0; r->inject && i < r->settings->inject.ports.n && used < n; i++)
+                used += (size_t)snprintf(out + used, n - used, "%s%s", i ? ", " : "; ports ", r->settings->inject.ports.values[i]);
+}
+
 void report_status(const struct report *r, bool json, FILE *to) {
+        char inject[INJECT_TEXT_MAX + 256];
+        inject_line(r, inject, sizeof(inject));
         if (json) {
-                json_line(json_pack("{s:i, s:I, s:I, s:I, s:s, s:s, s:s, s:I, s:I}", "pid", (int)getpid(), "processes", (json_int_t)discover_count(r->discover),
+                json_line(json_pack("{s:i, s:I, s:I, s:I, s:s, s:s, s:s, s:s, s:I, s:I}", "pid", (int)getpid(), "processes", (json_int_t)discover_count(r->discover),
                                     "spans", (json_int_t)r->tracer.contexts.spans, "lost", (json_int_t)lost_requests(r), "observes",
                                     budget_step_name(r->budget->step), "output", way_out(r), "sockets", probes_family_text(r->probes, FAMILY_SOCKETS),
-                                    "resident_bytes", (json_int_t)resident_bytes(), "map_bytes", (json_int_t)r->counters.map_bytes), to);
+                                    "inject", inject, "resident_bytes", (json_int_t)resident_bytes(), "map_bytes", (json_int_t)r->counters.map_bytes), to);
                 return;
         }
         fprintf(to, "beylad %s, pid %d, %zu processes observed (%s), %zu MB resident, %llu MB of maps\n", SUITE_VERSION, (int)getpid(),
@@ -52,12 +61,17 @@ void report_status(const struct report *r, bool json, FILE *to) {
                 (unsigned long long)r->output.dropped);
         for (int f = 0; f < PROBE_FAMILIES; f++)
                 fprintf(to, "%-7s %s\n", probe_family_name(f), probes_family_text(r->probes, f));
+        fprintf(to, "inject  %s\n", inject);
 }
 
 void report_stats(const struct report *r, bool json, FILE *to) {
         struct tls_probes_stats tls = { 0 };
         if (r->tls)
                 tls_probes_get_stats(r->tls, &tls);
+        struct inject_stats inject = { 0 };
+        if (r->inject)
+                inject_get_stats(r->inject, &inject);
+        const uint64_t *out = inject.outcomes;
         const struct connections_stats *c = &r->tracer.connections;
         const struct contexts_stats *x = &r->tracer.contexts;
         const uint64_t *k = r->counters.values;
@@ -65,6 +79,13 @@ void report_stats(const struct report *r, bool json, FILE *to) {
                 { "spans", x->spans }, { "spans_server", x->servers }, { "spans_client", x->clients }, { "spans_open", x->open }, { "spans_held", x->held },
                 { "requests_lost", lost_requests(r) }, { "requests_lost_ring", k[PROBE_COUNT_LOST_REQUESTS] }, { "requests_lost_parts", x->lost },
                 { "parents_joined", x->joined }, { "parents_adopted", x->adopted }, { "parents_ambiguous", x->ambiguous },
+                { "inject_sent", out[PROBE_OUTCOME_SENT] }, { "inject_own", out[PROBE_OUTCOME_OWN] }, { "inject_split", out[PROBE_OUTCOME_SPLIT] },
+                { "inject_other", out[PROBE_OUTCOME_OTHER] }, { "inject_unknown", out[PROBE_OUTCOME_UNKNOWN] },
+                { "inject_unobserved", out[PROBE_OUTCOME_UNOBSERVED] }, { "inject_busy", out[PROBE_OUTCOME_BUSY] },
+                { "inject_connections", out[PROBE_OUTCOME_SOCKETS] }, { "inject_connections_left", out[PROBE_OUTCOME_LEFT] },
+                { "inject_connections_full", out[PROBE_OUTCOME_FULL] },
+                { "inject_run_ns", inject.run_ns }, { "inject_runs", inject.runs },
+                { "spans_injected", x->injected }, { "spans_split", x->split },
                 { "spans_unsampled", r->tracer.unsampled }, { "spans_ignored", r->tracer.ignored },
                 { "connections", c->open }, { "connections_opened", c->opened }, { "connections_evicted", c->evicted },
                 { "connections_unknown", c->unknown }, { "connections_encrypted", c->encrypted }, { "gaps", c->gaps }, { "gap_bytes", c->gap_bytes },

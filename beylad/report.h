@@ -7,6 +7,7 @@
 #include "beylad/budget.h"
 #include "beylad/discover.h"
 #include "beylad/output.h"
+#include "beylad/probes/inject.h"
 #include "beylad/probes/probes.h"
 #include "beylad/settings.h"
 #include "beylad/tracer.h"
@@ -17,6 +18,7 @@ struct report {
         struct discover *discover;
         const struct probes *probes;
         const struct tls_probes *tls;              /* NULL: not there */
+        const struct inject *inject;               /* NULL: not wanted */
         struct tracer_stats tracer;
         struct probe_counters counters;
         struct output_stats output;

@@ -110,6 +110,16 @@ static const struct tel_config_key listen_table[] = {
         END,
 };
 
+static const struct tel_config_key inject_table[] = {
+        KEY(STRING, inject.cgroup, "cgroup", .fallback = "\"\"",
+            .text = "Programs in this cgroup of version 2 and below: a folder such as `\"/sys/fs/cgroup/shop.slice\"`, never the root; `\"\"` is off."),
+        KEY(STRINGS, inject.ports, "ports", .fallback = "[]", .n_max = SETTINGS_PORTS_MAX,
+            .text = "Requests to these TCP ports: `\"80\"`, `\"8000-8100\"`, or several with commas in one string."),
+        KEY(BOOL, inject.keep_alive, "keep_alive", .fallback = "false",
+            .text = "Every request of a connection; else the first alone, which is the safe half: docs/beylad.md says why."),
+        END,
+};
+
 static const struct tel_config_key budget_table[] = {
         /* In percent of one core, so a machine of 64 may spend 6400. */
         KEY(INT, budget.cpu, "cpu", .fallback = "0", .unit = "percent of one core", .min = 0, .max = 6400,
@@ -152,6 +162,7 @@ const struct tel_config_key settings_table[] = {
             .text = "OTLP/HTTP endpoint for when `collector` is off or away, `\"localhost:4318\"` or a base URL; `/v1/traces` and "
                     "`/v1/metrics` are appended. `\"\"` is none."),
         GROUP("listen", listen_table, "Where beylad is asked."),
+        GROUP("inject", inject_table, "Which requests get a `traceparent` on their way out. It changes what programs send: docs/beylad.md has the dangers."),
         GROUP("budget", budget_table, "What the observation may cost."),
         KEY(STRING, proc, "proc", .fallback = "\"/proc\"", .text = "Where the processes of this machine are found."),
         KEY(ENUM, log_level, "log_level", .fallback = "\"info\"", .names = log_level_names, .text = "Least important log lines to write."),
@@ -258,6 +269,17 @@ int settings_range_next(const char **at, struct settings_range *ret) {
         *at = p;
         *ret = range;
         return 1;
+}
+
+void settings_ports_bits(const struct tel_config_strings *ports, uint64_t ret[static 65536 / 64]) {
+        memset(ret, 0, 65536 / 8);
+        for (size_t i = 0; i < ports->n; i++) {
+                const char *at = ports->values[i];
+                struct settings_range range;
+                while (settings_range_next(&at, &range) > 0)
+                        for (uint32_t port = range.first; port <= range.last; port++)
+                                ret[port / 64] |= 1ull << port % 64;
+        }
 }
 
 int settings_sampler_ratio(const char *argument, double *ret) {

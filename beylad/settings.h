@@ -72,6 +72,11 @@ struct settings {
                 char *control;                     /* path, or a name in the runtime directory; "": off */
         } listen;
         struct {
+                char *cgroup;                      /* folder of a cgroup of version 2; "": off */
+                struct tel_config_strings ports;   /* as open_ports */
+                bool keep_alive;                   /* every request of a connection; else the first */
+        } inject;
+        struct {
                 int64_t cpu, probe_cpu;            /* percent of one core: beylad itself; its probes in the observed programs. 0: no bound */
         } budget;
         char *proc;                                /* "/proc" */
@@ -105,5 +110,7 @@ struct settings_range {
 };
 /* The next range of a text such as "4320, 8000-8100" at *at, which moves behind it. Returns 1, 0 (no more) or -EINVAL (*at is what is wrong). */
 int settings_range_next(const char **at, struct settings_range *ret);
+/* A bit for each port of a list that was checked: word port / 64, bit port % 64. */
+void settings_ports_bits(const struct tel_config_strings *ports, uint64_t ret[static 65536 / 64]);
 /* The ratio of SAMPLER_RATIO and SAMPLER_PARENT_RATIO: 0..1; "" is 1. Returns 0 or -EINVAL. */
 int settings_sampler_ratio(const char *argument, double *ret);

@@ -9,6 +9,7 @@
 
 #define REGEX_COPIES_MAX 1000                      /* regcomp(3) copies what stands before {n}; copies of copies take all memory */
 #define HEADER_MAX 64                              /* bytes of a header's name: what an attribute's key has room for */
+#define CGROUP_MAX 1024                            /* bytes of the path of a cgroup */
 #define ENDPOINT_MAX 1024                          /* bytes of a URL */
 
 /* key[i] */
@@ -19,22 +20,33 @@ static const char *path_of(char out[static TEL_CONFIG_PATH_MAX], const char *key
 
 /* ---- what is observed ---- */
 
-static int check_ports(const struct settings *s, struct tel_config_fault *f) {
+static int check_ports(const struct tel_config_strings *list, const char *key, struct tel_config_fault *f) {
         char path[TEL_CONFIG_PATH_MAX];
         size_t ranges = 0;
-        if (settings_is_default_ports(&s->open_ports))
-                return 0;
-        for (size_t i = 0; i < s->open_ports.n; i++) {
-                const char *at = s->open_ports.values[i];
+        for (size_t i = 0; i < list->n; i++) {
+                const char *at = list->values[i];
                 struct settings_range range;
                 int r;
                 while ((r = settings_range_next(&at, &range)) > 0)
                         if (++ranges > SETTINGS_PORTS_MAX)
-                                return tel_config_fail(f, path_of(path, "open_ports", i), "more than %d ports and ranges", SETTINGS_PORTS_MAX);
+                                return tel_config_fail(f, path_of(path, key, i), "more than %d ports and ranges", SETTINGS_PORTS_MAX);
                 if (r < 0)
-                        return tel_config_fail(f, path_of(path, "open_ports", i),
+                        return tel_config_fail(f, path_of(path, key, i),
                                                "expected ports from 1 to 65535 and ranges, \"80,8000-8100\", got \"%.60s\"", at);
         }
+        return 0;
+}
+
+/* Whether the folder is a cgroup, and not the root, is found out where it is opened. */
+static int check_inject(const struct settings *s, struct tel_config_fault *f) {
+        if (*s->inject.cgroup == '\0')
+                return 0;
+        if (*s->inject.cgroup != '/' || strlen(s->inject.cgroup) > CGROUP_MAX)
+                return tel_config_fail(f, "inject.cgroup", "expected a path from '/' of at most %d bytes, got \"%.100s\"", CGROUP_MAX, s->inject.cgroup);
+        if (s->inject.ports.n == 0)
+                return tel_config_fail(f, "inject.ports", "expected at least one port with inject.cgroup, got none");
+        if (!s->traces.enabled)
+                return tel_config_fail(f, "inject.cgroup", "expected traces.enabled with it: a traceparent names a span");
         return 0;
 }
 
@@ -174,7 +186,11 @@ static int check_endpoint(const struct settings *s, struct tel_config_fault *f) 
 
 int settings_check(const void *in, struct tel_config_fault *reterr) {
         const struct settings *s = in;
-        int r = check_ports(s, reterr);
+        int r = settings_is_default_ports(&s->open_ports) ? 0 : check_ports(&s->open_ports, "open_ports", reterr);
+        if (r == 0)
+                r = check_ports(&s->inject.ports, "inject.ports", reterr);
+        if (r == 0)
+                r = check_inject(s, reterr);
         if (r == 0)
                 r = check_regex(s->executables, "executables", reterr);
         if (r == 0)

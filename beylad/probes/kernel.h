@@ -51,7 +51,7 @@ struct sock {
         struct socket *sk_socket;
 } KERNEL_TYPE;
 struct socket;
-struct tcp_sock { __u32 write_seq, copied_seq, rcv_nxt; __u64 bytes_received; } KERNEL_TYPE;
+struct tcp_sock { __u32 write_seq, snd_una, copied_seq, rcv_nxt; __u64 bytes_received; } KERNEL_TYPE;
 struct unix_sock { struct sock *peer; } KERNEL_TYPE;
 struct socket { struct sock *sk; } KERNEL_TYPE;
 struct inode { unsigned long i_ino; } KERNEL_TYPE;

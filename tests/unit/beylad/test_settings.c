@@ -196,6 +196,20 @@ static void test_everything_set(void **state) {
         settings_done(&s);
 }
 
+/* Ports as bits: the ends of ranges, and of words. */
+static void test_ports_bits(void **state) {
+        static char first[] = "1, 63-64", second[] = "8000-8100,65535", *values[] = { first, second };
+        const struct tel_config_strings list = { .values = values, .n = 2 };
+        static uint64_t bits[65536 / 64];
+        (void)state;
+        memset(bits, 0xff, sizeof(bits));
+        settings_ports_bits(&list, bits);
+        for (unsigned port = 0; port < 65536; port++) {
+                bool there = port == 1 || port == 63 || port == 64 || (port >= 8000 && port <= 8100) || port == 65535;
+                assert_int_equal(bits[port / 64] >> port % 64 & 1, there);
+        }
+}
+
 /* A fault names line, key and what was expected. */
 static void test_bad_documents(void **state) {
         (void)state;
@@ -208,6 +222,10 @@ static void test_bad_documents(void **state) {
                 { "{\"open_ports\": [\"80x\"]}", "c.json:1:", "open_ports[0]" },
                 { "{\"open_ports\": [\"default\", \"80\"]}", "c.json:1:", "got \"default\"" },
                 { "{\"open_ports\": \"80\"}", "c.json:1:", "open_ports" },
+                { "{\"inject\": {\"cgroup\": \"x\", \"ports\": [\"80\"]}}", "c.json:1:", "key 'inject.cgroup': expected a path from '/'" },
+                { "{\"inject\": {\"cgroup\": \"/x\"}}", "c.json:1:", "key 'inject.ports': expected at least one port" },
+                { "{\"inject\": {\"cgroup\": \"/x\", \"ports\": [\"80\", \"http\"]}}", "c.json:1:", "key 'inject.ports[1]': expected ports" },
+                { "{\"inject\": {\"cgroup\": \"/x\", \"ports\": [\"80\"]}, \"traces\": {\"enabled\": false}}", "c.json:1:", "expected traces.enabled" },
                 { "{\"executables\": \"(node\"}", "c.json:1:", "key 'executables': expected a POSIX extended regular expression" },
                 { "{\"exclude\": \"[a\"}", "c.json:1:", "key 'exclude'" },
                 { "{\"executables\": \"((a{99}){99}){99}\"}", "c.json:1:", "repeat too often" },
@@ -323,7 +341,7 @@ int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_empty_document), cmocka_unit_test(test_builtin), cmocka_unit_test(test_default_ports),
                 cmocka_unit_test(test_selection), cmocka_unit_test(test_finish), cmocka_unit_test(test_everything_set),
-                cmocka_unit_test(test_bad_documents), cmocka_unit_test(test_bounds), cmocka_unit_test(test_print_reads_back),
+                cmocka_unit_test(test_bad_documents), cmocka_unit_test(test_ports_bits), cmocka_unit_test(test_bounds), cmocka_unit_test(test_print_reads_back),
                 cmocka_unit_test(test_ratio), cmocka_unit_test(test_documentation),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
