@@ -14,6 +14,7 @@ struct stream {
         uint32_t next_seq;                         /* TCP sequence number, likewise */
         uint32_t turn;                             /* probe_data.turn of its latest event */
         bool begun, ended;
+        bool within_call;                          /* more events of its latest call are to come */
         uint64_t told;                             /* skip that the kernel side was told */
 };
 
@@ -413,6 +414,8 @@ void connections_data(struct connections *t, struct process *process, const stru
         /* The kernel side may have seen a turn whose other half never came. */
         k.turn = e->last_direction != (int)way || d->head.flags & PROBE_TURN;
         uint64_t missing = missing_before(s, d);
+        k.opens_call = d->head.flags & PROBE_TURN || (!s->within_call && missing == 0);
+        s->within_call = !(d->head.flags & PROBE_END);
         k.turns_lost = turns_before(e, s, d);
         s->turn = d->turn;
         if (missing > 0) {
@@ -434,7 +437,7 @@ void connections_data(struct connections *t, struct process *process, const stru
                         feed(e, &k);
                 else if (!e->ignored)
                         detect(e, &k);
-                k.turn = false;
+                k.turn = k.opens_call = false;
         }
         s->next = d->offset + d->bytes;
         if (d->bytes > d->captured && !e->ignored) {

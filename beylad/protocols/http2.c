@@ -17,9 +17,9 @@
  *   cannot be read is unobserved. That it is gRPC is known when content-type or grpc-status is, or when the request's first DATA frame is
  *   exactly one gRPC message.
  * - A gap within DATA, padding or a frame that says nothing to us is counted, and that is all. A gap within a header block costs what the
- *   block said and what the table held. A gap that may hold heads of frames costs the alignment: the direction waits for a turn that begins
- *   with a frame, or for the head of a DATA or HEADERS frame of a stream that is open, wherever it stands. Streams that were open stay so
- *   until the answer's end is seen. Those that show no sign of life in the answering direction are dropped and counted with its next such
+ *   block said and what the table held. A gap that may hold heads of frames costs the alignment: the direction waits for a turn or a call that
+ *   begins with a frame, or for the head of a DATA or HEADERS frame of a stream that is open, wherever it stands. Streams that were open stay
+ *   so until the answer's end is seen. Those that show no sign of life in the answering direction are dropped and counted with its next such
  *   gap, when room is needed, or when the connection ends. */
 #include <stdio.h>
 
@@ -41,7 +41,7 @@ enum side_state {
         SIDE_PREFIX,                               /* http2_frame_prefix() */
         SIDE_BODY,
         SIDE_PADDING,
-        SIDE_LOST,                                 /* not aligned: until a turn that begins with a frame, or a frame of an open stream */
+        SIDE_LOST,                                 /* not aligned: until a turn or call that begins with a frame, or a frame of an open stream */
 };
 
 enum stream_flag {
@@ -76,6 +76,7 @@ struct side {
         uint8_t bytes[HTTP2_HEAD];                 /* head or prefix, when it came in pieces */
         uint8_t message[GRPC_HEAD];                /* first bytes of a DATA frame that may be a gRPC message */
         bool message_wanted;
+        bool at_call;                              /* SIDE_LOST: what is in bytes began a call */
         bool condemned;                            /* the frame is none: at its end the alignment is lost again */
         struct http2_frame frame;
         uint32_t body, padding;                    /* of the payload, to come */
@@ -329,6 +330,7 @@ static void side_lose(struct http2 *h, struct side *s, const struct chunk *at) {
         hpack_forget(&s->hpack);
         s->state = SIDE_LOST;
         s->n_bytes = 0;
+        s->at_call = false;
         s->condemned = false;
         if (d != asks(h) && s->doubt == 0)         /* not seen since the last time: their end may have been missed then */
                 drop_streams(h, unsure(d), true);
@@ -563,11 +565,19 @@ static bool is_found(const struct http2 *h, const uint8_t head[static HTTP2_HEAD
         return f.length > 0 && http2_frame_plausible(head, &f) && http2_streams_find(&h->streams, f.stream);
 }
 
+/* Most senders write whole frames: what begins a call need not be of a stream that is open. */
+static bool is_begun(const struct side *s) {
+        struct http2_frame f;
+        http2_frame_parse(s->bytes, &f);
+        return s->at_call && http2_frame_plausible(s->bytes, &f);
+}
+
 /* Looks for a frame in bytes that are not aligned. A length that is plausible begins with 0. */
 static int side_search(struct http2 *h, struct side *s, const struct chunk *at, size_t *used) {
-        while (*used < at->n && h->streams.count > 0) {
+        while (*used < at->n && (h->streams.count > 0 || s->at_call)) {
                 if (s->n_bytes == 0) {
                         const uint8_t *zero = memchr(at->data + *used, 0, at->n - *used);
+                        s->at_call = s->at_call && zero == at->data + *used;
                         *used = zero ? (size_t)(zero - at->data) : at->n;
                         if (!zero)
                                 break;
@@ -575,16 +585,17 @@ static int side_search(struct http2 *h, struct side *s, const struct chunk *at, 
                 s->bytes[s->n_bytes++] = at->data[(*used)++];
                 if (s->n_bytes < HTTP2_HEAD)
                         continue;
-                if (is_found(h, s->bytes)) {
+                if (is_begun(s) || is_found(h, s->bytes)) {
                         s->doubt = DOUBT_FRAMES;
                         from_here(s, at, *used);
                         return head_end(h, s, s->bytes, at);
                 }
+                s->at_call = false;
                 const uint8_t *zero = memchr(s->bytes + 1, 0, HTTP2_HEAD - 1);
                 s->n_bytes = zero ? (uint8_t)(s->bytes + HTTP2_HEAD - zero) : 0;
                 memmove(s->bytes, s->bytes + HTTP2_HEAD - s->n_bytes, s->n_bytes);
         }
-        if (h->streams.count == 0) {
+        if (h->streams.count == 0 && !s->at_call) {
                 s->n_bytes = 0;
                 *used = at->n;
         }
@@ -646,6 +657,9 @@ static int http2_data(void *state, const struct chunk *at) {
                 s->state = SIDE_HEAD;
                 s->n_bytes = 0;
                 s->doubt = DOUBT_FRAMES;
+        } else if (s->state == SIDE_LOST && at->opens_call && at->n > 0) {
+                s->n_bytes = 0;
+                s->at_call = true;
         }
         for (size_t used = 0; used < at->n && r == 0;)
                 r = side_data(h, s, at, &used);
@@ -674,8 +688,10 @@ static void http2_gap(void *state, const struct chunk *at, uint64_t bytes) {
         }
         if (bytes > 0 && s->state != SIDE_LOST)
                 side_lose(h, s, at);
-        if (bytes > 0)
+        if (bytes > 0) {
                 s->n_bytes = 0;
+                s->at_call = false;
+        }
 }
 
 static void http2_end(void *state, enum direction direction, uint64_t now_ns) {

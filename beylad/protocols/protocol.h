@@ -15,6 +15,7 @@ struct chunk {
         size_t n;
         uint64_t start_ns, end_ns;                 /* of the call */
         bool turn;                                 /* the first of this direction after the other one, or of the connection */
+        bool opens_call;                           /* data[0] is the first byte that a call moved; false where that is not known */
         uint32_t tid;
         uint64_t work, work_parent;                /* goroutine and the one that started it; 0: unknown */
         uint32_t seq;                              /* TCP sequence number of data[0], when has_seq */

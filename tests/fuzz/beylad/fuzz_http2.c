@@ -98,7 +98,7 @@ static void run_bytes(struct run *r, struct chunk k, const uint8_t *data, size_t
                         free(copy);
                 }
                 assert(r->open == r->connection->open_exchanges && r->open <= HTTP2_STREAMS_MAX);
-                k.turn = false;
+                k.turn = k.opens_call = false;
                 at += piece;
         }
 }
@@ -117,7 +117,7 @@ static uint64_t run(const uint8_t *data, size_t n, enum manner manner) {
                 uint8_t what = data[at];
                 size_t len = (size_t)data[at + 1] << 8 | data[at + 2];
                 struct chunk k = { .direction = what & 1, .start_ns = now, .end_ns = now + 500, .turn = last != (what & 1) || what & 8,
-                        .has_seq = true };
+                        .has_seq = true, .opens_call = what & 32 };
                 at += 3;
                 now += 1000;
                 if (what & 4) {

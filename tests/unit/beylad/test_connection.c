@@ -18,6 +18,7 @@ static struct {
         size_t used;
         struct probe_verdict verdict;
         unsigned verdicts, gone;
+        bool opens;                                /* the latest chunk's opens_call */
 } heard;
 
 TEL_PRINTF(1, 2) static void say(const char *format, ...) {
@@ -53,6 +54,7 @@ static int toy_data(void *state, const struct chunk *k) {
         struct toy *t = state;
         say("%s%s@%llu:%.*s ", k->direction == DIRECTION_IN ? "in" : "out", k->turn ? "!" : "", (unsigned long long)k->end_ns / NS, (int)TEL_MIN(k->n, (size_t)8),
             (const char *)k->data);
+        heard.opens = k->opens_call;
         if (k->data[0] == 'U')
                 connection_upgraded(t->c);
         if (k->data[0] == 'B')
@@ -271,6 +273,26 @@ static void test_turn_by_the_kernel(void **state) {
         assert_string_equal(heard.text, "server in!@1:Q1\n in!@2:Q2\n ");
 }
 
+/* Where a call begins is known from the end of the one before, if nothing was lost between. */
+static void test_beginnings_of_calls(void **state) {
+        (void)state;
+        in("Q1\n");
+        assert_true(heard.opens);
+        in("Q2\n");
+        assert_false(heard.opens);                 /* the first was not the last piece of its call */
+        moved(1, false, "Q3\n", 70000, PROBE_END);
+        assert_false(heard.opens);
+        moved(1, false, "Q4\n", 0, PROBE_END);
+        assert_true(heard.opens);
+        counted(false, 10);
+        moved(1, false, "Q5\n", 0, PROBE_END);
+        assert_false(heard.opens);                 /* what was lost may have been pieces of this call */
+        moved(1, true, "A1\n", 0, PROBE_END);
+        counted(true, 10);
+        moved(1, true, "A2\n", 0, PROBE_TURN);
+        assert_true(heard.opens);
+}
+
 static void test_ends(void **state) {
         struct connections_stats s;
         (void)state;
@@ -433,7 +455,8 @@ static void test_inject_before_the_first_bytes(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_roles), TEST(test_first_bytes_split), TEST(test_unknown_is_ignored), TEST(test_joined_late), TEST(test_lost_events_are_gaps),
-                TEST(test_unseen_calls_are_gaps), TEST(test_bytes_behind_the_captured), TEST(test_turn_by_the_kernel), TEST(test_ends),
+                TEST(test_unseen_calls_are_gaps), TEST(test_bytes_behind_the_captured), TEST(test_turn_by_the_kernel), TEST(test_beginnings_of_calls),
+                TEST(test_ends),
                 TEST(test_plaintext_replaces_ciphertext), TEST(test_encrypted_connections_are_counted), TEST(test_skip_is_told), TEST(test_skip_behind_a_short_capture),
                 TEST(test_upgrade_ends_the_parser), TEST(test_protocol_error),
                 TEST(test_process_ends), TEST(test_the_oldest_goes), TEST(test_sweep), TEST(test_inject_before_the_first_bytes),

@@ -45,6 +45,7 @@ struct harness {
         void *state;
         bool off;                                  /* the connection gives it no more bytes */
         uint32_t turns_lost;                       /* of the next gap: struct chunk's */
+        bool goes_on;                              /* the next call comes right behind one of its direction: its first byte begins it */
 };
 
 static const char *const harness_fields[EXCHANGE_FIELDS] = {
@@ -157,7 +158,7 @@ static inline enum direction harness_direction(const struct call *call) {
 /* Call i, in pieces of at most `piece` bytes, the first of at most `first`. */
 static inline void harness_call(struct harness *h, const struct call *call, size_t i, bool turn, size_t first, size_t piece) {
         struct chunk k = { .direction = harness_direction(call), .start_ns = (i + 1) * HARNESS_NS, .end_ns = (i + 1) * HARNESS_NS + 500,
-                           .turn = turn, .tid = 7 };
+                           .turn = turn, .opens_call = turn || h->goes_on, .tid = 7 };
         if (call->what == CALL_END_IN || call->what == CALL_END_OUT) {
                 h->protocol->end(h->state, k.direction, k.end_ns);
                 return;
@@ -178,7 +179,7 @@ static inline void harness_call(struct harness *h, const struct call *call, size
                 k.n = n;
                 h->off = h->protocol->data(h->state, &k) != 0 || h->upgraded || h->switched;
                 free(copy);
-                k.turn = false;
+                k.turn = k.opens_call = false;
                 done += n;
         }
 }
@@ -198,6 +199,7 @@ static inline void harness_run(struct harness *h, const struct protocol *p, enum
         for (size_t i = 0; i < n; i++) {
                 bool ending = calls[i].what == CALL_END_IN || calls[i].what == CALL_END_OUT;
                 bool turn = !ending && last != (int)harness_direction(&calls[i]);
+                h->goes_on = i > 0 && calls[i - 1].what == calls[i].what;
                 last = ending ? last : (int)harness_direction(&calls[i]);
                 harness_call(h, &calls[i], i, turn, bytewise ? 1 : i == split ? at : SIZE_MAX, bytewise ? 1 : SIZE_MAX);
         }

@@ -549,6 +549,25 @@ static void test_gap_found(void **state) {
         }
 }
 
+/* A call of the same turn that begins with a frame is where it goes on, too: Node writes the ends of all answers so, behind the answers. One
+ * that begins with anything else is not. */
+static void test_gap_and_a_call(void **state) {
+        (void)state;
+        const struct call talk[] = {
+                FROM(HELLO "H/5/1 " GET "; H/5/3 82 86 84 be; H/5/5 82 86 84 be"), TO(HELLO_BACK "H/4/1 88; D/0/1 @ab; H/4/3 8d; raw 000400 00 00 00000003"),
+                GAP_OUT(3000), TO("raw @rest"), TO("raw @x 000000 00 01 00000001"), TO("D/1/1; D/1/3; D/1/5"),
+                FROM("H/5/7 82 86 84 be"), TO("H/5/7 88"), SHUT,
+        };
+        assert_server(talk, "server http 200 [0,5] " GET_SAID " request=0\n"
+                            "server http 404 [0,5] " GET_SAID " request=0\n"
+                            "server http [0,5] " GET_SAID " request=0 unobserved\n"
+                            "server http 200 [6,7] " GET_SAID " request=0 response=0\n");
+        const struct call none_open[] = { FROM(HELLO "H/5/1 " GET "; raw @x"), GAP_IN(30), FROM("raw @x"), FROM("H/5/3 82 86 04#/x be"), TO(HELLO_BACK "H/5/1 88; H/5/3 8d"),
+                                          SHUT };
+        assert_server(none_open, "server http 200 [0,4] " GET_SAID " response=0\n"
+                                 "server http 404 [3,4] " OTHER_SAID " request=0 response=0\n");
+}
+
 /* Answers are missing: a stream that shows again ends when it ends, one whose status was missed is unobserved, the others are dropped with the next
  * gap, or with the connection. */
 static void test_gap_of_answers(void **state) {
@@ -899,7 +918,7 @@ int main(void) {
                 cmocka_unit_test_setup(test_gap_in_answer, arena_reset),
                 cmocka_unit_test_setup(test_gap_between, arena_reset),
                 cmocka_unit_test_setup(test_gap_misaligned, arena_reset),
-                cmocka_unit_test_setup(test_gap_found, arena_reset),
+                cmocka_unit_test_setup(test_gap_found, arena_reset), cmocka_unit_test_setup(test_gap_and_a_call, arena_reset),
                 cmocka_unit_test_setup(test_gap_of_answers, arena_reset),
                 cmocka_unit_test_setup(test_gap_first, arena_reset),
                 cmocka_unit_test_setup(test_broken_rules, arena_reset),
