@@ -7,7 +7,9 @@ import subprocess
 import pytest
 
 from env.beylad import Beylad, why_not
+from env.beylad_servers import Postgres, Redis, needs
 from env.daemon import Collectord, binary
+from env.servers import Nowhere, started as servers_started
 from env.sink import Sink
 
 
@@ -108,6 +110,60 @@ def beylad(tmp_path, request):
             if failed and d.log():
                 request.node.add_report_section("call", f"log of {d.folder.name}", d.log()[-20000:])
     assert not problems, "\n".join(problems)
+
+
+@pytest.fixture(scope="module")
+def nowhere():
+    """A place for spans that nobody reads there: a beylad that has none waits for one when it ends."""
+    receiver = Nowhere()
+    yield receiver
+    receiver.stop()
+
+
+@pytest.fixture
+def observe(beylad, nowhere):
+    """observe(ports, config): beylad whose spans only the test reads."""
+    return lambda ports=(), config=None: beylad(ports, {**nowhere.config, **(config or {})})
+
+
+@pytest.fixture
+def server(tmp_path, request):
+    """server(command, ...): env.servers.Server."""
+    yield from servers_started(tmp_path, request)
+
+
+@pytest.fixture
+def ends():
+    """ends(x): x.stop() at the end."""
+    things = []
+
+    def keep(x):
+        things.append(x)
+        return x
+    yield keep
+    for x in reversed(things):
+        x.stop()
+
+
+@pytest.fixture
+def redis(tmp_path, ends):
+    needs("redis-server", "redis-cli", "redis-benchmark")
+    return ends(Redis(tmp_path)).start()
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """One for all tests: making it takes two seconds. Each looks at the log from where it begins."""
+    try:
+        p = Postgres()
+    except (ValueError, KeyError) as e:
+        pytest.skip(f"PostgreSQL or its user is not there: {e}")
+    try:
+        p.start()
+        p.client("psql", "-c", "CREATE TABLE things (id int PRIMARY KEY, name text)")
+        yield p
+    finally:
+        p.stop()
 
 
 @pytest.fixture

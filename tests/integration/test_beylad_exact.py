@@ -18,7 +18,7 @@ import pytest
 from env import otlp
 from env.daemon import sanitized
 from env.destinations import document, remote
-from env.servers import FOLDER, Nowhere, ask, on_threads, python_server, started
+from env.servers import FOLDER, ask, on_threads, python_server
 from env.wait import stays, until
 
 NGINX = """
@@ -32,11 +32,6 @@ http {{
     server {{ listen 127.0.0.1:{port} backlog=1024{http2}; location / {{ return 200 "served $uri\\n"; }} }}
 }}
 """
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
 
 
 def nginx_started(server, http2=""):
@@ -59,13 +54,6 @@ def nginx(server):
 @pytest.fixture
 def nginx_http2(server):
     return nginx_started(server, " http2")
-
-
-@pytest.fixture(scope="module")
-def nowhere():
-    receiver = Nowhere()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture

@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from env.servers import LOG, PORT, PROGRAMS, Nowhere, ask, on_threads, python_server, started
+from env.servers import LOG, PORT, PROGRAMS, ask, on_threads, python_server
 from env.wait import until
 
 GUNICORN = [sys.executable, "-m", "gunicorn", "--chdir", PROGRAMS, "--bind", f"127.0.0.1:{PORT}", "--timeout", "60", "--keep-alive", "60",
@@ -24,18 +24,6 @@ FRAMEWORKS = {
 }
 
 pytestmark = [pytest.mark.slow, pytest.mark.row("BEY-07", "BEY-08")]
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
-
-
-@pytest.fixture(scope="module")
-def nowhere():
-    receiver = Nowhere()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture

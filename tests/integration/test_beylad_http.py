@@ -16,23 +16,11 @@ from env import otlp
 from env.daemon import binary, stopwatch
 from env.destinations import document, local, remote
 from env.http import Client, compose
-from env.servers import PORT, Nowhere, ask, on_threads, python_server, started
+from env.servers import PORT, ask, on_threads, python_server
 from env.wait import until
 
 TRACE, PARENT = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 SECRETS = ("s3cr3t-body", "s3cr3t-answer", "s3cr3t-query", "s3cr3t-header", "s3cr3t-cookie")
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
-
-
-@pytest.fixture(scope="module")
-def nowhere():
-    receiver = Nowhere()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture
@@ -513,20 +501,6 @@ def test_from_the_request_to_the_consumer_in_less_than_5_s(collectord, beylad, c
             assert {a.key: a.value.string_value or a.value.int_value for a in span.attributes} == x["attributes"]
 
 
-def histogram(receiver, name):
-    """{attributes: (count, sum)} of the newest point of each series."""
-    found = {}
-    for r in receiver.accepted("metrics"):
-        for _, _, metric in otlp.walk(r.message):
-            if metric.name == name:
-                for p in metric.histogram.data_points:
-                    assert metric.histogram.aggregation_temporality == 2, "not cumulative"
-                    key = tuple(sorted((a.key, a.value.string_value or a.value.int_value) for a in p.attributes))
-                    assert p.count == sum(p.bucket_counts)
-                    found[key] = (p.count, p.sum)
-    return found
-
-
 @pytest.mark.row("BEY-13")
 def test_red_metrics_count_every_request(collectord, beylad, hub, server):
     back = server(python_server())
@@ -538,10 +512,10 @@ def test_red_metrics_count_every_request(collectord, beylad, hub, server):
     spans = d.spans(200 + 20 + 30 + 150)
 
     def complete(h):
-        server, client = histogram(h, "http.server.request.duration"), histogram(h, "http.client.request.duration")
+        server, client = otlp.histogram(h, "http.server.request.duration"), otlp.histogram(h, "http.client.request.duration")
         return sum(n for n, _ in server.values()) >= 350 and sum(n for n, _ in client.values()) >= 50
     hub.wait(complete, 20)
-    server_side, client_side = histogram(hub, "http.server.request.duration"), histogram(hub, "http.client.request.duration")
+    server_side, client_side = otlp.histogram(hub, "http.server.request.duration"), otlp.histogram(hub, "http.client.request.duration")
     counts = collections.Counter((x["http.request.method"], x["http.route"], x["http.response.status_code"], x["server.port"]) for x in spans if x.server)
     sums = collections.Counter()
     for x in spans:
@@ -556,5 +530,5 @@ def test_red_metrics_count_every_request(collectord, beylad, hub, server):
     for k, (_, total) in got.items():
         assert total == pytest.approx(sums[k], rel=1e-6)
     assert sum(n for n, _ in client_side.values()) == 50
-    sizes = histogram(hub, "http.server.request.body.size")
+    sizes = otlp.histogram(hub, "http.server.request.body.size")
     assert sum(total for _, total in sizes.values()) == 30 * 1000 and sum(n for n, _ in sizes.values()) == 350

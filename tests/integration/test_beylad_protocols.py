@@ -9,55 +9,10 @@ from email.utils import formatdate
 
 import pytest
 
-from env.beylad_servers import PLAIN_ENV, POSTGRES_ENV, Nginx, Postgres, Redis, Upstream, http_get, in_threads
-from env.servers import PROGRAMS, Nowhere, started
+from env.beylad import close, codes, nothing_lost, of_query, operations
+from env.beylad_servers import PLAIN_ENV, POSTGRES_ENV, Nginx, Upstream, http_get, in_threads, needs
+from env.servers import PROGRAMS
 from env.wait import until
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
-
-
-@pytest.fixture
-def observe(beylad):
-    """observe(ports, ...): beylad that has a place for its spans, so that it ends at once."""
-    nowhere = Nowhere()
-
-    def make(ports=(), config=None):
-        return beylad(ports, {**nowhere.config, **(config or {})})
-    yield make
-    nowhere.stop()
-
-
-@pytest.fixture
-def ends():
-    """ends(x): x.stop() at the end."""
-    things = []
-
-    def keep(x):
-        things.append(x)
-        return x
-    yield keep
-    for x in reversed(things):
-        x.stop()
-
-
-def needs(*programs):
-    for program in programs:
-        if not shutil.which(program):
-            pytest.skip(f"{program} is not installed")
-
-
-def nothing_lost(b):
-    stats = b.stats()
-    assert (stats["requests_lost"], stats["events_lost"], stats["events_malformed"]) == (0, 0, 0), stats
-
-
-def close(pairs, seconds, share=0.95):
-    """Whether for nearly all pairs of durations both are the same within seconds: who is preempted between two clocks says nothing."""
-    far = [p for p in pairs if abs(p[0] - p[1]) > seconds]
-    assert pairs and len(far) <= len(pairs) * (1 - share) + 1, f"{len(far)} of {len(pairs)} durations are off by more than {seconds} s: {far[:5]}"
 
 
 # ---- nginx ----
@@ -143,20 +98,6 @@ def test_nginx_one_request_at_a_time_is_the_parent_of_its_call(nginx, upstream, 
 
 # ---- Redis ----
 
-@pytest.fixture
-def redis(tmp_path, ends):
-    needs("redis-server", "redis-cli", "redis-benchmark")
-    return ends(Redis(tmp_path)).start()
-
-
-def operations(spans):
-    return collections.Counter(s["db.operation.name"] for s in spans)
-
-
-def codes(spans):
-    return collections.Counter(s["db.response.status_code"] for s in spans if s["status"] == "ERROR")
-
-
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_redis_pipelined_by_commandstats(redis, observe, unix):
     b = observe([redis.port]).attached(redis.pid)
@@ -221,29 +162,10 @@ def test_redis_cli_as_a_client(redis, observe, unix):
 
 # ---- PostgreSQL ----
 
-@pytest.fixture(scope="module")
-def cluster():
-    """One for all tests: making it takes two seconds. Each looks at the log from where it begins."""
-    try:
-        p = Postgres()
-    except (ValueError, KeyError) as e:
-        pytest.skip(f"PostgreSQL or its user is not there: {e}")
-    try:
-        p.start()
-        p.client("psql", "-c", "CREATE TABLE things (id int PRIMARY KEY, name text)")
-        yield p
-    finally:
-        p.stop()
-
-
 STATEMENTS = [("INSERT INTO things VALUES ({i}, 'name')", "INSERT", "things"), ("SELECT name FROM things WHERE id = {i}", "SELECT", "things"),
               ("UPDATE things SET name = 'other' WHERE id = {i}", "UPDATE", "things"), ("SELECT * FROM nothing", "SELECT", "nothing"),
               ("INSERT INTO things VALUES ({i}, 'again')", "INSERT", "things"), ("SELECT 1/0", "SELECT", None), ("SELEKT", None, None),
               ("DELETE FROM things WHERE id = {i}", "DELETE", "things"), ("BEGIN", "BEGIN", None), ("COMMIT", "COMMIT", None)]
-
-
-def of_query(span):
-    return span.get("db.operation.name"), span.get("db.collection.name"), span.get("db.response.status_code")
 
 
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])

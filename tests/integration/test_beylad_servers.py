@@ -11,28 +11,13 @@ from pathlib import Path
 
 import pytest
 
+from env.beylad import close, nothing_lost
 from env.beylad_servers import PLAIN_ENV, Upstream, built, http_get, in_threads
-from env.servers import PROGRAMS, Nowhere, started
+from env.servers import PROGRAMS
 from env.wait import until
-from test_beylad_protocols import close, nothing_lost
 from test_beylad_tls import not_read, reads
 
 pytestmark = pytest.mark.slow
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
-
-
-@pytest.fixture
-def observe(beylad):
-    nowhere = Nowhere()
-
-    def make(ports=(), config=None):
-        return beylad(ports, {**nowhere.config, **(config or {})})
-    yield make
-    nowhere.stop()
 
 
 @pytest.fixture

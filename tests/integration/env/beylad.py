@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """beylad as a process: started as root with a document of its own, its spans read from its printer, its counters from its control socket."""
+import collections
 import functools
 import json
 import os
@@ -172,3 +173,28 @@ class Beylad:
         lines = (self._rest + data).split(b"\n")
         self._rest = lines.pop()
         self._spans += [Span(json.loads(line)) for line in lines]
+
+
+# ---- what tests hold spans against ----
+
+def nothing_lost(b):
+    stats = b.stats()
+    assert (stats["requests_lost"], stats["events_lost"], stats["events_malformed"]) == (0, 0, 0), stats
+
+
+def close(pairs, seconds, share=0.95):
+    """Whether for nearly all pairs of durations both are the same within seconds: who is preempted between two clocks says nothing."""
+    far = [p for p in pairs if abs(p[0] - p[1]) > seconds]
+    assert pairs and len(far) <= len(pairs) * (1 - share) + 1, f"{len(far)} of {len(pairs)} durations are off by more than {seconds} s: {far[:5]}"
+
+
+def operations(spans):
+    return collections.Counter(s["db.operation.name"] for s in spans)
+
+
+def codes(spans):
+    return collections.Counter(s["db.response.status_code"] for s in spans if s["status"] == "ERROR")
+
+
+def of_query(span):
+    return span.get("db.operation.name"), span.get("db.collection.name"), span.get("db.response.status_code")

@@ -17,6 +17,8 @@ import threading
 import time
 from pathlib import Path
 
+import pytest
+
 from env.daemon import ROOT
 from env.servers import PROGRAMS, Server
 from env.wait import free_port, until
@@ -37,6 +39,13 @@ def built(name, command, product):
         assert done.returncode == 0 and (folder / product).exists(), f"{command}: {(done.stdout + done.stderr)[-3000:]}"
         mark.write_text(digest.hexdigest())
     return folder
+
+
+def needs(*programs):
+    """Skips where one is not installed."""
+    for program in programs:
+        if not shutil.which(program):
+            pytest.skip(f"{program} is not installed")
 
 
 # ---- HTTP ----

@@ -127,6 +127,20 @@ def count(request):
     return sum(points(item) if item.DESCRIPTOR.name == "Metric" else 1 for _, _, item in walk(request))
 
 
+def histogram(receiver, name):
+    """{attributes: (count, sum)} of the newest point of each series."""
+    found = {}
+    for r in receiver.accepted("metrics"):
+        for _, _, metric in walk(r.message):
+            if metric.name == name:
+                for p in metric.histogram.data_points:
+                    assert metric.histogram.aggregation_temporality == 2, "not cumulative"
+                    key = tuple(sorted((a.key, a.value.string_value or a.value.int_value) for a in p.attributes))
+                    assert p.count == sum(p.bucket_counts)
+                    found[key] = (p.count, p.sum)
+    return found
+
+
 def resource_attributes(top):
     return {kv.key: getattr(kv.value, kv.value.WhichOneof("value")) if kv.value.WhichOneof("value") else None for kv in top.resource.attributes}
 
