@@ -39,6 +39,7 @@ struct discover {
         struct discover_options options;
         const struct selection *selection;
         bool paused;
+        uint32_t generation;                       /* of the targets from now on */
         struct observed *buckets[BUCKETS];
         size_t n;
         struct pending pending[DISCOVER_PENDING_MAX];
@@ -82,6 +83,7 @@ static struct observed *observed_new(struct discover *d, uint32_t pid, uint32_t 
         o->pid = pid;
         o->port = port;
         o->due_ns = UINT64_MAX;
+        o->target.generation = d->generation;
         o->next = *bucket_of(d, pid);
         *bucket_of(d, pid) = o;
         d->n++;
@@ -158,7 +160,8 @@ static bool attach_libraries(struct discover *d, struct observed *o, uint64_t no
                 snprintf(o->go, sizeof(o->go), "%.255s", go.text);
                 if (go.goroutines)
                         o->target = (struct probe_target){ .flags = o->target.flags | go.target.flags, .g_tls = go.target.g_tls,
-                                                           .g_goid = go.target.g_goid, .g_parent = go.target.g_parent };
+                                                           .g_goid = go.target.g_goid, .g_parent = go.target.g_parent,
+                                                           .generation = o->target.generation };
         }
         if (d->options.tls) {
                 /* The flag comes first: the first handshake may be under way. */
@@ -345,6 +348,7 @@ static int scan(struct discover *d, bool count_ports, uint64_t now_ns) {
 
 void discover_pause(struct discover *d, bool on, uint64_t now_ns) {
         d->paused = on;
+        d->generation += on;
         for (size_t i = 0; on && i < BUCKETS; i++)
                 while (d->buckets[i])
                         observed_free(d, d->buckets[i]);
@@ -358,6 +362,7 @@ int discover_select(struct discover *d, const struct selection *selection, uint6
         d->selection = selection;
         if (d->paused)
                 return 0;
+        d->generation++;
         for (size_t i = 0; i < BUCKETS; i++)
                 for (struct observed *o = d->buckets[i], *next; o; o = next) {
                         next = o->next;

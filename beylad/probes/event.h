@@ -150,6 +150,7 @@ struct probe_target {
         __u32 flags;
         __s32 g_tls;                               /* of the pointer to the running g, from the thread's fs base */
         __u32 g_goid, g_parent;                    /* offsets in runtime.g; g_parent 0: this Go has none */
+        __u32 generation;                          /* goes up each time processes are let go: what is known of their sockets is old then */
 };
 
 /* Value of the map `verdicts`, by connection: what the user side needs no more of. */
@@ -187,6 +188,8 @@ struct probe_socket {
         __u8 flags;                                /* enum probe_socket_flags */
         __u16 zero;
         struct probe_frames frames[2];             /* of what came in, and of what goes out */
+        __u32 generation;                          /* the newest of the processes that used it */
+        __u32 zero2;
 };
 enum probe_socket_flags {
         PROBE_SOCKET_OPENED = 1,                   /* PROBE_OPEN is in the ring */

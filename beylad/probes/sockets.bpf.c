@@ -57,6 +57,16 @@ static __always_inline void socket_init(struct sock *sk, struct probe_socket *at
                 at->flags |= PROBE_SOCKET_WHOLE;
 }
 
+/* Its process was let go, and is observed again: the user side has forgotten the connection, and the calls since were not seen. As if it had
+ * been opened before beylad came. */
+static __always_inline void socket_again(struct probe_socket *at, __u32 generation) {
+        at->generation = generation;
+        at->in = at->out = 0;
+        at->turn = 0;
+        at->last = 0;
+        at->flags &= ~(PROBE_SOCKET_OPENED | PROBE_SOCKET_WHOLE | PROBE_SOCKET_IGNORED);
+}
+
 /* Whether the TLS library itself moves the bytes, and not the program that it called back: that runs far deeper on the stack. */
 static __always_inline bool is_inside_call(const struct probe_thread *thread) {
 #if defined(__TARGET_ARCH_x86)
@@ -224,6 +234,8 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                 count(PROBE_COUNT_NO_STATE, 1);
                 return 0;
         }
+        if (at->generation < t->generation)
+                socket_again(at, t->generation);
         if (!at->connection)
                 socket_init(sk, at, ret, out);
         if (at->flags & PROBE_SOCKET_IGNORED || (!ret && (out || !(at->flags & PROBE_SOCKET_OPENED))))
