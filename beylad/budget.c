@@ -6,6 +6,15 @@ static bool is_above(uint64_t part_ns, uint64_t wall_ns, uint32_t percent, uint3
         return percent > 0 && part_ns / 1000 * 100 > wall_ns / 1000 * percent / 100 * hundredths;
 }
 
+enum budget_step budget_bounds(struct budget *b, uint32_t cpu_percent, uint32_t probe_percent) {
+        b->cpu_percent = cpu_percent;
+        b->probe_percent = probe_percent;
+        b->good = 0;
+        if (cpu_percent == 0 && probe_percent == 0)
+                b->step = BUDGET_FULL;
+        return b->step;
+}
+
 enum budget_step budget_period(struct budget *b, uint64_t wall_ns, uint64_t cpu_ns, uint64_t probe_ns) {
         if (wall_ns == 0)
                 return b->step;

@@ -13,7 +13,6 @@ enum budget_step {
         BUDGET_STEPS,
 };
 #define BUDGET_HEAD_BYTES 1024u                    /* holds the head of nearly every request */
-#define BUDGET_PERIOD_NS (10 * TEL_NS_PER_S)       /* of one measurement: shorter ones punish bursts */
 #define BUDGET_BACK_PERIODS 6                      /* good ones before a step back */
 
 struct budget {
@@ -22,6 +21,8 @@ struct budget {
         unsigned good;                             /* periods below half of the bounds in a row */
 };
 
+/* Other bounds. Without any, everything is observed again. Returns the step from now on. */
+enum budget_step budget_bounds(struct budget *b, uint32_t cpu_percent, uint32_t probe_percent);
 /* One period of wall_ns went by, in which beylad took cpu_ns and its probes took probe_ns. Returns the step from now on. */
 enum budget_step budget_period(struct budget *b, uint64_t wall_ns, uint64_t cpu_ns, uint64_t probe_ns);
 const char *budget_step_name(enum budget_step s);  /* "everything", "heads only", "metrics only", "nothing" */

@@ -40,7 +40,7 @@ struct daemon {
         uv_loop_t loop;
         uv_signal_t term, interrupt, hangup;
         uv_poll_t ring, jump;
-        uv_timer_t tick, metrics, slow;
+        uv_timer_t tick, metrics, cost, slow;
         int jump_fd;
         struct probes *probes;
         struct tls_probes *tls;
@@ -191,8 +191,12 @@ static uint64_t own_cpu_ns(void) {
         return (uint64_t)(u.ru_utime.tv_sec + u.ru_stime.tv_sec) * TEL_NS_PER_S + (uint64_t)(u.ru_utime.tv_usec + u.ru_stime.tv_usec) * 1000;
 }
 
-static void apply_step(struct daemon *d, enum budget_step before) {
+/* why: for people, here and in collectord's list of producers. */
+static void apply_step(struct daemon *d, enum budget_step before, const char *why) {
         enum budget_step step = d->budget.step;
+        tel_log(TEL_LOG_WARN, "the budget changes what is observed", { "from", budget_step_name(before) }, { "to", budget_step_name(step) }, { "why", why });
+        output_status(d->output, why);
+        stats.budget_step = step;
         probes_capture_max(d->probes, step >= BUDGET_HEADS ? BUDGET_HEAD_BYTES : PROBE_CALL_MAX);
         tracer_set_traces(d->tracer, step < BUDGET_METRICS);
         if (d->inject)                             /* a traceparent names a span */
@@ -216,9 +220,7 @@ static uint64_t probe_run_ns(struct daemon *d) {
 
 static void step_budget(struct daemon *d, uint64_t now_ns) {
         enum budget_step before = d->budget.step;
-        char text[160];
-        if (d->budget.cpu_percent == 0 && d->budget.probe_percent == 0)
-                return;
+        char text[192];
         uint64_t cpu_ns = own_cpu_ns(), run_ns = probe_run_ns(d), wall_ns = now_ns - d->period_ns;
         uint64_t cpu = cpu_ns - d->period_cpu_ns, probe = run_ns - TEL_MIN(run_ns, d->period_probe_ns);     /* a reload may end some */
         bool first = d->period_ns == 0;
@@ -227,21 +229,20 @@ static void step_budget(struct daemon *d, uint64_t now_ns) {
         d->period_probe_ns = run_ns;
         if (first || budget_period(&d->budget, wall_ns, cpu, probe) == before)
                 return;
-        stats.budget_step = d->budget.step;
         snprintf(text, sizeof(text), "observes %s: beylad took %.1f %% of a core, its probes %.1f %%; the budget is %u %% and %u %%",
                  budget_step_name(d->budget.step), (double)cpu * 100 / (double)wall_ns, (double)probe * 100 / (double)wall_ns,
                  d->budget.cpu_percent, d->budget.probe_percent);
-        tel_log(TEL_LOG_WARN, "the budget changes what is observed", { "from", budget_step_name(before) }, { "to", budget_step_name(d->budget.step) },
-                { "why", text });
-        output_status(d->output, text);
-        apply_step(d, before);
+        apply_step(d, before, text);
+}
+
+static void on_cost(uv_timer_t *timer) {
+        step_budget(timer->data, clock_boot_ns());
 }
 
 static void on_slow(uv_timer_t *timer) {
         struct daemon *d = timer->data;
         uint64_t now_ns = clock_boot_ns();
         d->real_offset_ns = clock_real_offset_ns();
-        step_budget(d, now_ns);
         if (d->inject)
                 inject_check(d->inject);
         if (discover_check(d->discover, now_ns))
@@ -305,8 +306,6 @@ static void adopt(struct daemon *d, const struct settings *s) {
         d->process.service_name = d->settings.service_name;
         d->process.service_namespace = d->settings.service_namespace;
         d->process.host = *d->settings.host.name ? d->settings.host.name : d->host;
-        d->budget.cpu_percent = (uint32_t)d->settings.budget.cpu;
-        d->budget.probe_percent = (uint32_t)d->settings.budget.probe_cpu;
 }
 
 /* Whether a part that a reload does not build anew was changed. */
@@ -315,7 +314,7 @@ static bool needs_restart(const struct settings *a, const struct settings *b) {
                strcmp(a->listen.control, b->listen.control) != 0 || strcmp(a->proc, b->proc) != 0;
 }
 
-static void start_metrics(struct daemon *d);
+static void start_periods(struct daemon *d);
 
 /* What the settings want, in place of what there is. Returns 0, or negative with reterr (INJECT_TEXT_MAX) and all as it was: they name what is no
  * cgroup to use. */
@@ -388,7 +387,10 @@ static int reload(void *ctx, char *reterr) {
         selection_free(d->selection);
         d->selection = selection;
         settings_done(&old);
-        start_metrics(d);
+        enum budget_step before = d->budget.step;
+        start_periods(d);
+        if (d->budget.step != before)
+                apply_step(d, before, "observes everything: the budget has no bound any more");
         tel_log_set_level(d->arguments->log_level < 0 ? (enum tel_log_level)d->settings.log_level : (enum tel_log_level)d->arguments->log_level);
         stats.reloads++;
         be_busy(d);
@@ -475,10 +477,16 @@ static int build(struct daemon *d, char *reterr) {
         return r < 0 ? r : open_control(d, reterr);
 }
 
-/* What the settings of metrics and budget start; again after a reload. */
-static void start_metrics(struct daemon *d) {
-        uint64_t interval_ms = d->settings.metrics.interval_ns / TEL_NS_PER_MS;
+/* What the settings of metrics and budget start; anew after a reload. */
+static void start_periods(struct daemon *d) {
+        uint64_t interval_ms = d->settings.metrics.interval_ns / TEL_NS_PER_MS, period_ms = d->settings.budget.period_ns / TEL_NS_PER_MS;
         uv_timer_start(&d->metrics, on_metrics, interval_ms, interval_ms);
+        budget_bounds(&d->budget, (uint32_t)d->settings.budget.cpu, (uint32_t)d->settings.budget.probe_cpu);
+        d->period_ns = 0;                          /* the first look has nothing to compare with */
+        if (d->budget.cpu_percent > 0 || d->budget.probe_percent > 0)
+                uv_timer_start(&d->cost, on_cost, period_ms, period_ms);
+        else
+                uv_timer_stop(&d->cost);
         if (d->budget.probe_percent > 0 && d->stats_fd < 0)
                 d->stats_fd = probes_measure();
         else if (d->budget.probe_percent == 0 && d->stats_fd >= 0) {
@@ -488,7 +496,7 @@ static void start_metrics(struct daemon *d) {
 }
 
 static void start_handles(struct daemon *d) {
-        uv_timer_t *timers[] = { &d->tick, &d->metrics, &d->slow };
+        uv_timer_t *timers[] = { &d->tick, &d->metrics, &d->cost, &d->slow };
         uv_signal_t *signals[] = { &d->term, &d->interrupt, &d->hangup };
         static const int numbers[] = { SIGTERM, SIGINT, SIGHUP };
         for (size_t i = 0; i < TEL_ARRAY_LEN(timers); i++) {
@@ -500,7 +508,7 @@ static void start_handles(struct daemon *d) {
                 signals[i]->data = d;
                 uv_signal_start(signals[i], i < 2 ? on_stop : on_hangup, numbers[i]);
         }
-        start_metrics(d);
+        start_periods(d);
         uv_timer_start(&d->slow, on_slow, CLOCK_SAMPLE_NS / TEL_NS_PER_MS, CLOCK_SAMPLE_NS / TEL_NS_PER_MS);
         uv_poll_init(&d->loop, &d->ring, probes_fd(d->probes));
         d->ring.data = d;

@@ -126,6 +126,10 @@ static const struct tel_config_key budget_table[] = {
             .text = "CPU time of beylad itself; above it less is captured, and that is said. `0` is no bound."),
         KEY(INT, budget.probe_cpu, "probe_cpu", .fallback = "0", .unit = "percent of one core", .min = 0, .max = 6400,
             .text = "CPU time of the probes, which the observed programs pay; likewise. `0` is no bound."),
+        /* Less than 100 ms is two looks at the ring. */
+        KEY(DURATION, budget.period_ns, "period", .fallback = "\"10s\"", .min = S / 10, .max = HOUR,
+            .text = "Between two looks at both. One above a bound is a step down, six in a row far below are a step back; a short one "
+                    "punishes bursts."),
         END,
 };
 

@@ -78,6 +78,7 @@ struct settings {
         } inject;
         struct {
                 int64_t cpu, probe_cpu;            /* percent of one core: beylad itself; its probes in the observed programs. 0: no bound */
+                uint64_t period_ns;                /* of one measurement */
         } budget;
         char *proc;                                /* "/proc" */
         int log_level;                             /* enum tel_log_level */

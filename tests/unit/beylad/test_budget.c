@@ -49,6 +49,19 @@ static void test_back(void **state) {
         assert_int_equal(budget_period(&b, WALL, PERCENT(1), 0), BUDGET_HEADS);
 }
 
+/* Other bounds begin anew to count; without bounds nothing would ever step back. */
+static void test_other_bounds(void **state) {
+        struct budget b = { .cpu_percent = 10, .step = BUDGET_DETACHED };
+        (void)state;
+        for (int i = 0; i < BUDGET_BACK_PERIODS - 1; i++)
+                assert_int_equal(budget_period(&b, WALL, 0, 0), BUDGET_DETACHED);
+        assert_int_equal(budget_bounds(&b, 0, 50), BUDGET_DETACHED);
+        for (int i = 0; i < BUDGET_BACK_PERIODS - 1; i++)
+                assert_int_equal(budget_period(&b, WALL, PERCENT(40), 0), BUDGET_DETACHED);
+        assert_int_equal(budget_period(&b, WALL, PERCENT(40), 0), BUDGET_METRICS);
+        assert_int_equal(budget_bounds(&b, 0, 0), BUDGET_FULL);
+}
+
 static void test_an_empty_period_says_nothing(void **state) {
         struct budget b = { .cpu_percent = 10 };
         (void)state;
@@ -58,7 +71,7 @@ static void test_an_empty_period_says_nothing(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 cmocka_unit_test(test_no_bounds), cmocka_unit_test(test_down_step_by_step), cmocka_unit_test(test_probes_count_too),
-                cmocka_unit_test(test_back), cmocka_unit_test(test_an_empty_period_says_nothing),
+                cmocka_unit_test(test_back), cmocka_unit_test(test_other_bounds), cmocka_unit_test(test_an_empty_period_says_nothing),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

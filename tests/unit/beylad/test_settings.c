@@ -63,6 +63,7 @@ static void test_empty_document(void **state) {
         assert_string_equal(s.listen.control, "beylad.sock");
         assert_int_equal(s.budget.cpu, 0);
         assert_int_equal(s.budget.probe_cpu, 0);
+        assert_int_equal(s.budget.period_ns, 10 * TEL_NS_PER_S);
         assert_string_equal(s.proc, "/proc");
         assert_int_equal(s.log_level, TEL_LOG_INFO);
         settings_done(&s);
@@ -168,7 +169,7 @@ static void test_everything_set(void **state) {
                    "\"query\": true, \"db_text\": false, \"sampler\": {\"name\": \"parentbased_traceidratio\", \"argument\": \"0.25\"},\n"
                    "\"traces\": {\"enabled\": false}, \"metrics\": {\"enabled\": false, \"interval\": \"5s\", \"series\": 7, \"idle\": \"1m\"},\n"
                    "\"printer\": \"json\", \"collector\": \"/run/c.sock\", \"listen\": {\"control\": \"\"},\n"
-                   "\"budget\": {\"cpu\": 2, \"probe_cpu\": 5}, \"proc\": \"/host/proc\", \"log_level\": \"debug\"}", &s);
+                   "\"budget\": {\"cpu\": 2, \"probe_cpu\": 5, \"period\": \"500ms\"}, \"proc\": \"/host/proc\", \"log_level\": \"debug\"}", &s);
         assert_string_equal(s.service_name, "shop");
         assert_string_equal(s.service_namespace, "web");
         assert_string_equal(s.host.name, "h1");
@@ -191,6 +192,7 @@ static void test_everything_set(void **state) {
         assert_string_equal(s.listen.control, "");
         assert_int_equal(s.budget.cpu, 2);
         assert_int_equal(s.budget.probe_cpu, 5);
+        assert_int_equal(s.budget.period_ns, 500 * TEL_NS_PER_MS);
         assert_string_equal(s.proc, "/host/proc");
         assert_int_equal(s.log_level, TEL_LOG_DEBUG);
         settings_done(&s);
