@@ -55,7 +55,7 @@ def said(d):
 def test_a_load_above_the_budget_is_met_by_observing_less_until_it_is_over(nginx, load, hub, collectord, beylad, cpu, probe_cpu):
     c = collectord(document(hub=remote(hub)))
     d = beylad([nginx.port], config={"collector": str(c.frames_path), "printer": "disabled", "metrics": {"interval": "1s"},
-                                     "budget": {"cpu": cpu, "probe_cpu": probe_cpu, "period": "200ms"}}).attached(nginx.pid)
+                                     "budget": {"cpu": cpu, "probe_cpu": probe_cpu, "period": "150ms"}}).attached(nginx.pid)
     held = http.client.HTTPConnection("127.0.0.1", nginx.port, timeout=20)
 
     def ask(path):

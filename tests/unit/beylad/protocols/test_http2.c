@@ -562,8 +562,9 @@ static void test_gap_and_a_call(void **state) {
                             "server http 404 [0,5] " GET_SAID " request=0\n"
                             "server http [0,5] " GET_SAID " request=0 unobserved\n"
                             "server http 200 [6,7] " GET_SAID " request=0 response=0\n");
-        const struct call none_open[] = { FROM(HELLO "H/5/1 " GET "; raw @x"), GAP_IN(30), FROM("raw @x"), FROM("H/5/3 82 86 04#/x be"), TO(HELLO_BACK "H/5/1 88; H/5/3 8d"),
-                                          SHUT };
+        const struct call none_open[] = {
+                FROM(HELLO "H/5/1 " GET "; raw @x"), GAP_IN(30), FROM("raw @x"), FROM("H/5/3 82 86 04#/x be"), TO(HELLO_BACK "H/5/1 88; H/5/3 8d"), SHUT,
+        };
         assert_server(none_open, "server http 200 [0,4] " GET_SAID " response=0\n"
                                  "server http 404 [3,4] " OTHER_SAID " request=0 response=0\n");
 }
