@@ -11,6 +11,7 @@
 #define DEPTH_MAX 64                               /* services that call each other on one host; ends what cannot be a chain */
 #define CALLERS_BUCKETS 1024u                      /* of connections that a goroutine has announced to use */
 #define CALLERS_WAYS 4u                            /* of each bucket, the latest first: hundreds of connections at once lose none */
+#define SERVANTS_MAX 4096u                         /* threads that are known to serve; of two at one place the newer is */
 
 /* The place of one exchange. Lives while the exchange or a child refers to it. */
 struct context {
@@ -33,6 +34,7 @@ struct context {
         bool by_goroutine;
         bool first;                                /* first request that this goroutine served, as far as we saw, or its only one */
         bool shared;                               /* another was open on the thread meanwhile: a call out may be its late work */
+        bool doubtful;                             /* client: its parent is by thread and was not alone in the program, should that run event loops */
         uint32_t overlaps;                         /* of its process when it began */
         bool crowded;                              /* others were open in its process when it began */
         bool in_workers, in_ends;
@@ -65,6 +67,7 @@ struct contexts {
                 uint32_t n;
         } adoptions[ADOPTIONS];
         struct caller callers[CALLERS_BUCKETS][CALLERS_WAYS];
+        struct { uint32_t tgid, tid; } servants[SERVANTS_MAX];
         struct pool pool;
         struct contexts_stats stats;
 };
@@ -138,6 +141,10 @@ static void worker_remove(struct contexts *t, struct context *c) {
         if (c->process && !c->by_goroutine)
                 c->process->open_requests--;
         c->process = process_unref(c->process);
+}
+
+static size_t servant_of(uint32_t tgid, uint32_t tid) {
+        return mix((uint64_t)tgid << 32 | tid) & (SERVANTS_MAX - 1);
 }
 
 /* Server exchanges open on a goroutine or thread, at most n of them. */
@@ -286,18 +293,27 @@ static void find_parent_by_goroutine(struct contexts *t, struct context *c, cons
         set_parent(t, c, found, n, n == 1 && (found[0]->first || c->exchange->protocol == &protocol_http2));
 }
 
-/* A thread that served several at once may call out for one that is answered already, so that only one that had the thread to itself is
- * certain to be the one. A program whose threads serve several at once runs event loops, which may hand work to each other: there only one
- * that had the whole program to itself is. */
-static bool is_certain(const struct context *c) {
-        const struct process *p = c->process;
-        return !c->shared && (!p || !p->multiplexes || (!c->crowded && c->overlaps == p->overlaps));
+/* Whether no other request was open in its process since it began. */
+static bool is_alone(const struct context *c) {
+        return !c->process || (!c->crowded && c->overlaps == c->process->overlaps);
 }
 
+static bool is_multiplexing(const struct process *p) {
+        return p && p->multiplexes;
+}
+
+/* A thread that served several at once may call out for one that is answered already, so that only one that had the thread to itself is
+ * certain to be the one. A program whose threads serve several at once runs event loops, which may hand work to each other: there only one
+ * that had the whole program to itself is. So does one whose serving threads call out while they serve nobody and others do. It may show
+ * later that it is such a program: resolve() looks again. */
 static void find_parent_by_thread(struct contexts *t, struct context *c, const struct chunk *at) {
         struct context *found[CONTEXT_LINKS_MAX];
-        size_t n = open_on(t, c->tgid, at->tid, false, at->end_ns, found, TEL_ARRAY_LEN(found));
-        set_parent(t, c, found, n, n == 1 && is_certain(found[0]));
+        struct process *p = c->exchange->connection->process;
+        size_t n = open_on(t, c->tgid, at->tid, false, at->end_ns, found, TEL_ARRAY_LEN(found)), s = servant_of(c->tgid, at->tid);
+        if (n == 0 && p && p->open_requests > 0 && t->servants[s].tgid == c->tgid && t->servants[s].tid == at->tid)
+                p->multiplexes = true;
+        set_parent(t, c, found, n, n == 1 && !found[0]->shared && (!is_multiplexing(p) || is_alone(found[0])));
+        c->doubtful = c->parent && !is_alone(c->parent);
 }
 
 static void find_parent(struct contexts *t, struct context *c, const struct chunk *at) {
@@ -356,6 +372,11 @@ static void on_asked(void *ctx, struct exchange *x, const struct chunk *at) {
         for (struct context *o = *worker_bucket(t, c->tgid, c->worker); o; o = o->next_worker)
                 if (is_worker(o, c->tgid, c->worker, c->by_goroutine))
                         o->shared = c->shared = true;
+        if (!c->by_goroutine) {
+                size_t s = servant_of(c->tgid, at->tid);
+                t->servants[s].tgid = c->tgid;
+                t->servants[s].tid = at->tid;
+        }
         c->process = x->connection->process ? process_ref(x->connection->process) : NULL;
         if (c->process && !c->by_goroutine) {
                 struct process *p = c->process;
@@ -471,12 +492,22 @@ static bool resolve_by_parent(struct contexts *t, struct context *c, const uint8
         return true;
 }
 
+/* What made the parent certain may not hold any more. */
+static void doubt(struct contexts *t, struct context *c) {
+        if (!c->doubtful || !c->exchange || !is_multiplexing(c->exchange->connection->process))
+                return;
+        c->candidates[c->n_candidates++] = c->parent;
+        c->parent = NULL;
+        t->stats.ambiguous++;
+}
+
 /* Fixes trace and parent, those above it first: from then on nothing joins above it. */
 static void resolve(struct contexts *t, struct context *c, unsigned depth) {
         if (c->resolved)
                 return;
         const uint8_t *own = own_trace(c);
         c->resolved = true;
+        doubt(t, c);
         const bool *sampled = NULL;
         bool inherited;
         if (resolve_by_parent(t, c, own, depth) || c->given)

@@ -29,7 +29,7 @@ struct process {
         uint64_t requests;                         /* server exchanges ended, for stats */
         uint64_t encrypted;                        /* connections it had whose plaintext was never seen, for stats */
         uint32_t open_requests, overlaps;          /* context's: server exchanges open by thread; how often one began beside others */
-        bool multiplexes;                          /* context's: one thread served several at once */
+        bool multiplexes;                          /* context's: its threads serve several at once, or each other's */
         unsigned refs;
 };
 

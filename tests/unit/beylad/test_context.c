@@ -192,6 +192,59 @@ static void test_event_loops_share_work(void **state) {
         connection_unref(out);
 }
 
+/* That a program runs event loops may show after a call was begun, and before its span is handed on. */
+static void test_event_loops_show_later(void **state) {
+        (void)state;
+        struct connection *a = connect_ports(0, 80, 5000), *b = connect_ports(0, 80, 5001), *c = connect_ports(0, 80, 5002), *out = connect_ports(0, 6000, 81);
+        struct exchange *zero = ask(a, EXCHANGE_SERVER, 1, 5, 7, 0, 0, NULL);
+        struct contexts_stats s;
+        answer(ask(out, EXCHANGE_CLIENT, 2, 6, 7, 0, 0, NULL), 7);         /* alone: certain whatever shows */
+        answer(zero, 8);
+        struct exchange *one = ask(a, EXCHANGE_SERVER, 3, 10, 7, 0, 0, NULL), *two = ask(b, EXCHANGE_SERVER, 4, 10, 8, 0, 0, NULL);
+        answer(ask(out, EXCHANGE_CLIENT, 5, 11, 8, 0, 0, NULL), 12);       /* the first's work, on the second's thread */
+        struct exchange *three = ask(c, EXCHANGE_SERVER, 6, 13, 7, 0, 0, NULL);
+        answer(one, 14);
+        answer(two, 14);
+        answer(three, 14);
+        contexts_release(t, UINT64_MAX);
+        assert_true(is_child(2, 1));
+        assert_true(is_root(5));
+        assert_int_equal(span_of(5)->n_links, 1);
+        assert_memory_equal(span_of(5)->links[0].span_id, span_of(4)->span_id, 8);
+        contexts_get_stats(t, &s);
+        assert_int_equal(s.ambiguous, 1);
+        connection_unref(a);
+        connection_unref(b);
+        connection_unref(c);
+        connection_unref(out);
+}
+
+/* A thread that serves and calls out while only others serve does their work. One that never serves is nobody's loop. */
+static void test_serving_threads_that_work_for_others(void **state) {
+        (void)state;
+        for (int serving = 0; serving < 2; serving++) {
+                struct connection *a = connect_ports((size_t)serving, 80, 5000), *b = connect_ports((size_t)serving, 80, 5001);
+                struct connection *out = connect_ports((size_t)serving, 6000, 81);
+                uint32_t tid = serving ? 8 : 9;
+                int n = 10 * serving;
+                serve_once(b, n + 1, 8, 0);
+                struct exchange *one = ask(a, EXCHANGE_SERVER, n + 2, 10, 7, 0, 0, NULL);
+                answer(ask(out, EXCHANGE_CLIENT, n + 3, 11, tid, 0, 0, NULL), 12);
+                assert_int_equal(processes[serving]->multiplexes, serving);
+                struct exchange *two = ask(b, EXCHANGE_SERVER, n + 4, 13, 8, 0, 0, NULL);
+                answer(ask(out, EXCHANGE_CLIENT, n + 5, 14, 8, 0, 0, NULL), 15);
+                answer(one, 16);
+                answer(two, 16);
+                contexts_release(t, UINT64_MAX);
+                assert_true(is_root(n + 3));
+                assert_int_equal(span_of(n + 5)->n_links, serving);
+                assert_int_equal(is_root(n + 5), serving);
+                connection_unref(a);
+                connection_unref(b);
+                connection_unref(out);
+        }
+}
+
 static void test_an_old_request_is_no_parent(void **state) {
         (void)state;
         struct connection *in = connect_ports(0, 80, 5000), *out = connect_ports(0, 6000, 81);
@@ -668,7 +721,8 @@ static void test_injected_bytes_and_the_other_end(void **state) {
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_child_by_thread), TEST(test_threads_are_of_a_process), TEST(test_several_open_give_links), TEST(test_event_loops_share_work), TEST(test_an_old_request_is_no_parent),
+                TEST(test_child_by_thread), TEST(test_threads_are_of_a_process), TEST(test_several_open_give_links), TEST(test_event_loops_share_work),
+                TEST(test_event_loops_show_later), TEST(test_serving_threads_that_work_for_others), TEST(test_an_old_request_is_no_parent),
                 TEST(test_child_by_goroutine), TEST(test_child_of_a_goroutine), TEST(test_caller), TEST(test_many_callers), TEST(test_handlers),
                 TEST(test_calls_by_http2), TEST(test_two_ends), TEST(test_chain),
                 TEST(test_headers_handed_on), TEST(test_adoption_has_an_end), TEST(test_sampled_flag_is_inherited), TEST(test_hold),
