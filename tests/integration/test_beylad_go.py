@@ -10,10 +10,8 @@ import subprocess
 
 import pytest
 
-from env.beylad_servers import PLAIN_ENV, Postgres, Redis, Upstream, built, http_get, in_threads
-from env.servers import Nowhere, started
-from env.wait import until
-from test_beylad_protocols import close, needs, nothing_lost
+from env.beylad import close, nothing_lost
+from env.beylad_servers import PLAIN_ENV, Postgres, Redis, Upstream, built, http_get, in_threads, needs
 from test_beylad_servers import calls_out, of_record, of_span, path_of, serves
 
 pytestmark = pytest.mark.slow
@@ -27,34 +25,6 @@ def go(request):
     flags = {"symbols": "", "stripped": "-s -w"}
     build = " && ".join(f"go build -trimpath -ldflags '{f}' -o bin/{name}/ ./..." for name, f in flags.items())
     return built("go", ["sh", "-c", build], "bin/stripped/web") / "bin" / request.param
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
-
-
-@pytest.fixture
-def observe(beylad):
-    nowhere = Nowhere()
-
-    def make(ports=(), config=None):
-        return beylad(ports, {**nowhere.config, **(config or {})})
-    yield make
-    nowhere.stop()
-
-
-@pytest.fixture
-def ends():
-    """ends(x): x.stop() at the end."""
-    things = []
-
-    def keep(x):
-        things.append(x)
-        return x
-    yield keep
-    for x in reversed(things):
-        x.stop()
 
 
 @pytest.fixture

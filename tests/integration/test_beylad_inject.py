@@ -12,7 +12,6 @@ from env.beylad import Beylad
 from env.beylad_servers import Nginx, Redis
 from env.daemon import binary
 from env.inject import Caller, Cgroup, Recorder, cgroup_mount
-from env.servers import Nowhere
 from env.wait import until
 
 TRACE, SPAN = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
@@ -41,13 +40,6 @@ def recorder():
     r = Recorder()
     yield r
     r.stop()
-
-
-@pytest.fixture(scope="module")
-def nowhere():
-    receiver = Nowhere()
-    yield receiver
-    receiver.stop()
 
 
 @pytest.fixture

@@ -247,7 +247,7 @@ def test_http2_concurrent_streams(nghttpd, observe, tmp_path, tls):
     assert match and match[1] == "1200", done.stdout + done.stderr
     b.servers(1200)
     assert len(b.settled()) == 1200
-    counted = until("all in nghttpd's output", lambda: (c := asked_paths(s)) if sum(asked_paths(s).values()) >= 1200 else None)
+    counted = until("all in nghttpd's output", lambda: asked_paths(s) if sum(asked_paths(s).values()) >= 1200 else None)
     spans = b.servers()
     assert collections.Counter(x["url.path"] for x in spans) == counted
     assert collections.Counter(x["http.response.status_code"] // 100 for x in spans) == {2: int(match[2]), 4: int(match[3])}

@@ -15,7 +15,7 @@ from env.beylad import close, nothing_lost
 from env.beylad_servers import PLAIN_ENV, Upstream, built, http_get, in_threads
 from env.servers import PROGRAMS
 from env.wait import until
-from test_beylad_tls import not_read, reads
+from test_beylad_tls import not_read
 
 pytestmark = pytest.mark.slow
 

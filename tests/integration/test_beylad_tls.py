@@ -12,30 +12,14 @@ from pathlib import Path
 
 import pytest
 
-from env.beylad_servers import PLAIN_ENV, Postgres, Redis, Upstream, built, http_get, in_threads
+from env.beylad import close, codes, nothing_lost, of_query, operations
+from env.beylad_servers import PLAIN_ENV, Postgres, Redis, Upstream, built, http_get, in_threads, needs
 from env.daemon import binary
-from env.servers import PROGRAMS, Nowhere, Server, started
+from env.servers import PROGRAMS, Server
 from env.wait import free_port, until
-from test_beylad_protocols import STATEMENTS, close, codes, needs, nothing_lost, of_query, operations
+from test_beylad_protocols import STATEMENTS
 
 pytestmark = pytest.mark.row("BEY-10")
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
-
-
-@pytest.fixture(scope="module")
-def nowhere():
-    receiver = Nowhere()
-    yield receiver
-    receiver.stop()
-
-
-@pytest.fixture
-def observe(beylad, nowhere):
-    return lambda ports=(), config=None: beylad(ports, {**nowhere.config, **(config or {})})
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 from env.daemon import stopwatch
 from env.destinations import document
 from env.jaeger import Jaeger
-from env.servers import LOG, PORT, PROGRAMS, ask, on_threads, python_server, started
+from env.servers import PORT, PROGRAMS, ask, on_threads, python_server
 from env.wait import until
 
 pytestmark = [pytest.mark.slow, pytest.mark.row("ACC-SC2", "BEY-08", "BEY-12")]
@@ -16,11 +16,6 @@ pytestmark = [pytest.mark.slow, pytest.mark.row("ACC-SC2", "BEY-08", "BEY-12")]
 GUNICORN = [sys.executable, "-m", "gunicorn", "--chdir", PROGRAMS, "--bind", f"127.0.0.1:{PORT}", "--worker-class", "gthread", "--threads", "8",
             "--keep-alive", "60", "frameworks:flask_app"]
 SECONDS_MAX = 5                                    # from the request to the store's answer
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
 
 
 @pytest.fixture
