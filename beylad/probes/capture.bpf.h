@@ -124,6 +124,7 @@ __noinline int copy_once(struct call *c) {
         }
         if (n > room)
                 n = room;
+        barrier_var(n);                            /* verifiers before 6.4 want to see the bound on this very value */
         if (n > PROBE_CAPTURE_MAX)
                 return 1;
         if (bpf_probe_read_user(s->data + at, n, (void *)c->base) < 0) {
@@ -144,10 +145,37 @@ __noinline int copy_once(struct call *c) {
 
 #define CAPTURE_STEPS_MAX 8192u                    /* a piece of the list is found, then copied: PROBE_IOVECS_MAX of them, and 2,000 frames of HTTP/2 */
 
+#ifdef SOCK_BY_CALL
+/* bpf_loop is younger (5.17) than the kernels this is for: a walk over a map with so many values is the same. The call lies in a map, too,
+ * one place a CPU: of its members the verifier then knows nothing, so one look at a step is enough for it. */
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, CAPTURE_STEPS_MAX); __type(key, __u32); __type(value, __u64); } steps SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 1); __type(key, __u32); __type(value, struct call); } copied SEC(".maps");
+
+static long copy_walk(void *map, const void *key, void *value, void *context) {
+        __u32 zero = 0;
+        struct call *c = bpf_map_lookup_elem(&copied, &zero);
+        return c ? copy_once(c) : 1;
+}
+
+static __always_inline void copy_all(struct call *c) {
+        __u32 zero = 0;
+        struct call *at = bpf_map_lookup_elem(&copied, &zero);
+        if (!at)
+                return;
+        *at = *c;
+        bpf_for_each_map_elem(&steps, copy_walk, NULL, 0);
+        *c = *at;
+}
+#else
 static long copy_step(__u32 i, void *context) {
         (void)i;
         return copy_once(context) != 0;
 }
+
+static __always_inline void copy_all(struct call *c) {
+        bpf_loop(CAPTURE_STEPS_MAX, copy_step, c, 0);
+}
+#endif
 
 /* frames: where the direction stands; NULL: nobody can tell. What is not followed to the end of the call is not followed any more. */
 static __always_inline void capture(struct scratch *s, struct call *c, struct probe_frames *frames) {
@@ -156,7 +184,7 @@ static __always_inline void capture(struct scratch *s, struct call *c, struct pr
         else
                 s->frames.state = PROBE_FRAMES_NONE;
         if (c->wanted)
-                bpf_loop(CAPTURE_STEPS_MAX, copy_step, c, 0);
+                copy_all(c);
         if (frames) {
                 if (c->wanted)
                         s->frames.state = PROBE_FRAMES_NONE;

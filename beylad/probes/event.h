@@ -11,6 +11,7 @@
 #define PROBE_RING_BYTES (4u << 20)                /* 0.1 s of the busiest server measured here, and bursts of large bodies over HTTP/2 */
 #define PROBE_TARGETS_MAX 4096u                    /* processes observed at once */
 #define PROBE_VERDICTS_MAX 16384u                  /* connections the user side has told something about */
+#define PROBE_CONNECTIONS_MAX 16384u               /* with the technique by system calls, connections whose state is kept: as many as verdicts */
 
 enum probe_kind {
         PROBE_DATA = 1,                            /* struct probe_data and the captured bytes */

@@ -20,6 +20,7 @@ typedef _Bool bool;
 #define SOCK_STREAM 1
 #define IPPROTO_TCP 6
 #define MSG_PEEK 2
+#define MSG_ERRQUEUE 0x2000
 #define TCP_ESTABLISHED 1
 #define TCP_SYN_SENT 2
 #define TCP_FIN_WAIT1 4
@@ -70,6 +71,15 @@ struct task_struct {
         struct thread_struct thread;
         struct files_struct *files;
         struct io_uring_task *io_uring;
+} KERNEL_TYPE;
+
+struct seq_file;
+struct bpf_iter_meta { struct seq_file *seq; } KERNEL_TYPE;
+struct bpf_iter__task_file {
+        struct bpf_iter_meta *meta;
+        struct task_struct *task;
+        __u32 fd;
+        struct file *file;
 } KERNEL_TYPE;
 
 /* User memory, as the system calls define it (64-bit programs). */

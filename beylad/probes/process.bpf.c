@@ -54,15 +54,6 @@ int BPF_PROG(on_exit, struct task_struct *task) {
 
 /* ---- every listener of every process ---- */
 
-struct seq_file;
-struct bpf_iter_meta { struct seq_file *seq; } KERNEL_TYPE;
-struct bpf_iter__task_file {
-        struct bpf_iter_meta *meta;
-        struct task_struct *task;
-        __u32 fd;
-        struct file *file;
-} KERNEL_TYPE;
-
 SEC("iter/task_file")
 int list_listeners(struct bpf_iter__task_file *ctx) {
         struct task_struct *task = ctx->task;

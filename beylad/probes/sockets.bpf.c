@@ -6,6 +6,7 @@
 #include <asm/unistd.h>
 
 #include "beylad/probes/capture.bpf.h"
+#include "beylad/probes/sock.bpf.h"
 
 char LICENSE[] SEC("license") = "Dual BSD/GPL";
 
@@ -16,11 +17,11 @@ static __always_inline bool open_emit(struct sock *sk, struct probe_socket *at, 
         head_set(&e.head, PROBE_OPEN, (at->flags & PROBE_SOCKET_PASSIVE ? PROBE_PASSIVE : 0) | (at->flags & PROBE_SOCKET_WHOLE ? PROBE_WHOLE : 0),
                  sizeof(e), now);
         e.connection = at->connection;
-        e.family = k->skc_family;
+        e.family = SOCK(k, skc_family);
         e.netns = BPF_CORE_READ(k, skc_net.net, ns.inum);
         if (e.family == AF_INET) {
                 e.local.ip[10] = e.local.ip[11] = e.remote.ip[10] = e.remote.ip[11] = 0xff;
-                __u32 local = k->skc_rcv_saddr, remote = k->skc_daddr;
+                __u32 local = SOCK(k, skc_rcv_saddr), remote = SOCK(k, skc_daddr);
                 __builtin_memcpy(e.local.ip + 12, &local, 4);
                 __builtin_memcpy(e.remote.ip + 12, &remote, 4);
         } else if (e.family == AF_INET6) {
@@ -29,11 +30,11 @@ static __always_inline bool open_emit(struct sock *sk, struct probe_socket *at, 
         } else {
                 struct sock *peer = BPF_CORE_READ((struct unix_sock *)sk, peer);
                 if (peer)
-                        e.peer = BPF_CORE_READ(peer, __sk_common.skc_cookie.counter);
+                        e.peer = sock_peer_name(peer);
         }
         if (e.family != AF_UNIX) {
-                e.local.port = k->skc_num;
-                e.remote.port = bpf_ntohs(k->skc_dport);
+                e.local.port = SOCK(k, skc_num);
+                e.remote.port = bpf_ntohs(SOCK(k, skc_dport));
         }
         if (bpf_ringbuf_output(&events, &e, sizeof(e), wake_flags(switches_get())) < 0) {
                 count(PROBE_COUNT_LOST, 1);
@@ -45,15 +46,15 @@ static __always_inline bool open_emit(struct sock *sk, struct probe_socket *at, 
 
 /* Who serves: the end whose port is listened on; of a Unix socket the one that receives first. */
 static __always_inline void socket_init(struct sock *sk, struct probe_socket *at, __u32 bytes, bool out) {
-        struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
-        bool is_unix = sk->__sk_common.skc_family == AF_UNIX;
-        struct probe_port port = { .netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum), .port = sk->__sk_common.skc_num };
+        struct tcp_sock *tcp = sock_tcp(sk);
+        bool is_unix = SOCK(sk, __sk_common.skc_family) == AF_UNIX;
+        struct probe_port port = { .netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum), .port = SOCK(sk, __sk_common.skc_num) };
         __u32 *listeners = is_unix ? NULL : bpf_map_lookup_elem(&ports, &port);
-        at->connection = bpf_get_socket_cookie(sk);
+        at->connection = sock_name(sk);
         if (is_unix ? !out : listeners && *listeners)
                 at->flags |= PROBE_SOCKET_PASSIVE;
         /* Of what came, what the program took by now is what this call brought. */
-        if (tcp && tcp->bytes_received - (tcp->rcv_nxt - tcp->copied_seq) == (out ? 0 : bytes))
+        if (tcp && SOCK(tcp, bytes_received) - (SOCK(tcp, rcv_nxt) - SOCK(tcp, copied_seq)) == (out ? 0 : bytes))
                 at->flags |= PROBE_SOCKET_WHOLE;
 }
 
@@ -119,10 +120,10 @@ static __always_inline void want(struct call *c, struct probe_socket *at, __u64 
 }
 
 static __always_inline void sequence_set(struct probe_data *e, struct sock *sk, __u32 bytes, bool out) {
-        struct tcp_sock *tcp = bpf_skc_to_tcp_sock(sk);
+        struct tcp_sock *tcp = sock_tcp(sk);
         if (!tcp)
                 return;
-        e->seq = (out ? tcp->write_seq : tcp->copied_seq) - bytes;
+        e->seq = (out ? SOCK(tcp, write_seq) : SOCK(tcp, copied_seq)) - bytes;
         e->head.flags |= PROBE_SEQ;
 }
 
@@ -152,7 +153,7 @@ static __always_inline void call_read(struct call *c) {
 
 /* Whether the bytes move for io_uring: in its own call, or in work it runs at the end of any other. Then the registers say nothing of them. */
 static __always_inline bool is_uring(struct sock *sk) {
-#if defined(__TARGET_ARCH_x86)
+#if defined(__TARGET_ARCH_x86) && !defined(SOCK_BY_CALL)
         struct task_struct *task = bpf_get_current_task_btf();
         struct pt_regs *regs;
         struct file **files, *file = NULL;
@@ -217,7 +218,7 @@ static __always_inline void shut_emit(const struct probe_socket *at, __u32 state
 
 /* A program may read what came before a reset after it: no change of state will end that connection any more. */
 static __always_inline int shut_late(struct sock *sk, struct probe_socket *at, __u64 now) {
-        if (sk->__sk_common.skc_family == AF_UNIX || sk->__sk_common.skc_state != TCP_CLOSE || !(at->flags & PROBE_SOCKET_OPENED))
+        if (SOCK(sk, __sk_common.skc_family) == AF_UNIX || SOCK(sk, __sk_common.skc_state) != TCP_CLOSE || !(at->flags & PROBE_SOCKET_OPENED))
                 return 0;
         at->flags &= ~PROBE_SOCKET_OPENED;
         shut_emit(at, TCP_CLOSE, now);
@@ -227,9 +228,9 @@ static __always_inline int shut_late(struct sock *sk, struct probe_socket *at, _
 static __always_inline int moved(struct sock *sk, int ret, bool out) {
         __u32 tgid = bpf_get_current_pid_tgid() >> 32;
         struct probe_target *t = target_get(tgid);
-        if (!t || ret < 0 || sk->sk_type != SOCK_STREAM)
+        if (!t || ret < 0 || SOCK(sk, sk_type) != SOCK_STREAM)
                 return 0;
-        struct probe_socket *at = bpf_sk_storage_get(&sockets, sk, NULL, BPF_SK_STORAGE_GET_F_CREATE);
+        struct probe_socket *at = sock_state_make(sk);
         if (!at) {
                 count(PROBE_COUNT_NO_STATE, 1);
                 return 0;
@@ -293,6 +294,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
         return shut_late(sk, at, now);
 }
 
+#ifndef SOCK_BY_CALL
 SEC("tp_btf/sock_send_length")
 int BPF_PROG(on_send, struct sock *sk, int ret, int flags) {
         return moved(sk, ret, true);
@@ -300,8 +302,9 @@ int BPF_PROG(on_send, struct sock *sk, int ret, int flags) {
 
 SEC("tp_btf/sock_recv_length")
 int BPF_PROG(on_receive, struct sock *sk, int ret, int flags) {
-        return flags & MSG_PEEK ? 0 : moved(sk, ret, false);
+        return flags & (MSG_PEEK | MSG_ERRQUEUE) ? 0 : moved(sk, ret, false);
 }
+#endif
 
 /* A listener comes or goes: how many there are on the port tells which end of a connection serves. */
 static __always_inline void listener(const struct sock *sk, int by, __u64 now) {
@@ -329,16 +332,21 @@ int BPF_PROG(on_state, const struct sock *sk, const int from, const int to) {
                 listener(sk, to == TCP_LISTEN ? 1 : -1, now);
                 return 0;
         }
+        sock_note_state((void *)sk, to);
         /* A Go program announces who uses a connection before its first byte: it has to have a name by then. */
         if (to == TCP_SYN_SENT && target_get(bpf_get_current_pid_tgid() >> 32))
                 bpf_get_socket_cookie((void *)sk);
         if (to != TCP_FIN_WAIT1 && to != TCP_LAST_ACK && to != TCP_CLOSE)
                 return 0;
-        struct probe_socket *at = bpf_sk_storage_get(&sockets, (void *)sk, NULL, 0);
-        if (!at || !(at->flags & PROBE_SOCKET_OPENED))
+        struct probe_socket *at = sock_state_get((void *)sk);
+        if (!at)
                 return 0;
+        bool opened = at->flags & PROBE_SOCKET_OPENED;
         if (to == TCP_CLOSE)
                 at->flags &= ~PROBE_SOCKET_OPENED;
-        shut_emit(at, to, now);
+        if (opened)
+                shut_emit(at, to, now);
+        if (to == TCP_CLOSE)
+                sock_state_end((void *)sk);
         return 0;
 }
