@@ -456,6 +456,12 @@ static void open_libraries(struct daemon *d) {
                 tel_log(TEL_LOG_WARN, "Go programs cannot be probed: their outgoing requests have no parent", { "err", error });
 }
 
+static enum probe_technique technique(const struct daemon *d) {
+        static_assert(TECHNIQUE_AUTO == (int)PROBE_TECHNIQUE_AUTO && TECHNIQUE_SOCKET == (int)PROBE_TECHNIQUE_SOCKET &&
+                      TECHNIQUE_SYSCALL == (int)PROBE_TECHNIQUE_SYSCALL, "the same numbers");
+        return (enum probe_technique)d->settings.technique;
+}
+
 static int build(struct daemon *d, char *reterr) {
         int r = selection_new(&d->settings, &d->selection);
         if (r == 0 && d->arguments->record_path)
@@ -467,7 +473,7 @@ static int build(struct daemon *d, char *reterr) {
                                                          .verdict = on_verdict, .gone = on_gone, .tls_wanted = on_tls_wanted, .ctx = d },
                                &d->tracer, reterr);
         if (r == 0)
-                r = probes_new(on_event, d, &d->probes, reterr);
+                r = probes_new(technique(d), on_event, d, &d->probes, reterr);
         if (r < 0)
                 return r;
         open_libraries(d);
@@ -665,7 +671,7 @@ int daemon_explain(const struct arguments *a) {
         char error[PROBE_ERROR_MAX] = "";
         int r = -ENOMEM;
         if (d && load(a, d) == 0) {
-                r = probes_new(on_no_event, d, &d->probes, error);
+                r = probes_new(technique(d), on_no_event, d, &d->probes, error);
                 if (r < 0)
                         fprintf(stderr, "beylad: %s\n", error);      /* explain goes on: that nothing works is what it has to say */
                 r = selection_new(&d->settings, &d->selection);

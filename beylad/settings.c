@@ -43,6 +43,9 @@ static const char *const ignore_names[] = { [IGNORE_ALL] = "all", [IGNORE_TRACES
 static const char *const unmatched_names[] = {
         [UNMATCHED_HEURISTIC] = "heuristic", [UNMATCHED_PATH] = "path", [UNMATCHED_WILDCARD] = "wildcard", [UNMATCHED_UNSET] = "unset", NULL,
 };
+static const char *const technique_names[] = {
+        [TECHNIQUE_AUTO] = "auto", [TECHNIQUE_SOCKET] = "socket", [TECHNIQUE_SYSCALL] = "syscall", NULL,
+};
 static const char *const log_level_names[] = {
         [TEL_LOG_ERROR] = "error", [TEL_LOG_WARN] = "warn", [TEL_LOG_INFO] = "info", [TEL_LOG_DEBUG] = "debug", NULL,
 };
@@ -168,6 +171,9 @@ const struct tel_config_key settings_table[] = {
         GROUP("listen", listen_table, "Where beylad is asked."),
         GROUP("inject", inject_table, "Which requests get a `traceparent` on their way out. It changes what programs send: docs/beylad.md has the dangers."),
         GROUP("budget", budget_table, "What the observation may cost."),
+        KEY(ENUM, technique, "technique", .fallback = "\"auto\"", .names = technique_names,
+            .text = "How sockets are watched: `\"socket\"` by hooks inside of them, which kernels have from 6.3 on, `\"syscall\"` by the end of system "
+                    "calls, `\"auto\"` the first of both that the kernel takes."),
         KEY(STRING, proc, "proc", .fallback = "\"/proc\"", .text = "Where the processes of this machine are found."),
         KEY(ENUM, log_level, "log_level", .fallback = "\"info\"", .names = log_level_names, .text = "Least important log lines to write."),
         END,

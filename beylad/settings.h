@@ -7,6 +7,9 @@
 
 enum printer { PRINTER_DISABLED, PRINTER_TEXT, PRINTER_JSON };
 
+/* How sockets are watched: the enum of probes/probes.h by the same numbers, because settings know no probes. */
+enum technique { TECHNIQUE_AUTO, TECHNIQUE_SOCKET, TECHNIQUE_SYSCALL };
+
 /* What becomes of requests whose path is in routes.ignored. */
 enum ignore_mode { IGNORE_ALL, IGNORE_TRACES, IGNORE_METRICS };
 
@@ -80,6 +83,7 @@ struct settings {
                 int64_t cpu, probe_cpu;            /* percent of one core: beylad itself; its probes in the observed programs. 0: no bound */
                 uint64_t period_ns;                /* of one measurement */
         } budget;
+        int technique;                             /* enum technique */
         char *proc;                                /* "/proc" */
         int log_level;                             /* enum tel_log_level */
 };

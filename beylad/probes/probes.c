@@ -9,6 +9,7 @@
 #include "beylad/probes/process.skel.h"
 #include "beylad/probes/ring.h"
 #include "beylad/probes/sockets.skel.h"
+#include "beylad/probes/syscalls.skel.h"
 #include "beylad/probes/uring.skel.h"
 
 static const struct {
@@ -33,7 +34,8 @@ struct family {
 
 struct probes {
         struct probe_maps maps;
-        struct sockets_bpf *sockets;
+        struct sockets_bpf *sockets;               /* one of these two */
+        struct syscalls_bpf *syscalls;
         struct process_bpf *process;
         struct uring_bpf *uring;
         struct family families[PROBE_FAMILIES];
@@ -125,15 +127,79 @@ static int family_load(struct probes *p, enum probe_family which, struct bpf_obj
         return 0;
 }
 
-static int load_sockets(struct probes *p) {
+static void family_end(struct family *f) {
+        for (size_t i = 0; i < f->n_links; i++)
+                bpf_link__destroy(f->links[i]);
+        f->n_links = 0;
+        f->object = NULL;
+}
+
+/* Both techniques: the first object that is loaded makes the shared maps. */
+static int load_source(struct probes *p, struct bpf_object *object, struct bpf_map *scratches, const char *hooks) {
+        int r = bpf_map__set_max_entries(scratches, (uint32_t)p->n_cpus);
+        if (r == 0)
+                r = family_load(p, FAMILY_SOCKETS, object, hooks);
+        for (size_t i = 0; r == 0 && i < TEL_ARRAY_LEN(shared); i++)
+                *map_fd(&p->maps, i) = bpf_object__find_map_fd_by_name(object, shared[i].name);
+        return r;
+}
+
+static int load_by_socket(struct probes *p) {
         p->sockets = sockets_bpf__open();
         if (!p->sockets)
                 return -errno;
-        int r = bpf_map__set_max_entries(p->sockets->maps.scratches, (uint32_t)p->n_cpus);
-        if (r == 0)
-                r = family_load(p, FAMILY_SOCKETS, p->sockets->obj, "tp_btf sock_send_length, sock_recv_length, inet_sock_set_state");
-        for (size_t i = 0; r == 0 && i < TEL_ARRAY_LEN(shared); i++)
-                *map_fd(&p->maps, i) = bpf_object__find_map_fd_by_name(p->sockets->obj, shared[i].name);
+        return load_source(p, p->sockets->obj, p->sockets->maps.scratches, "tp_btf sock_send_length, sock_recv_length, inet_sock_set_state");
+}
+
+/* Connections that are there already get their names. */
+static int name_sockets(struct probes *p) {
+        struct bpf_link *link = bpf_program__attach_iter(p->syscalls->progs.name_sockets, NULL);
+        char nothing[64];
+        if (!link)
+                return -errno;
+        int fd = bpf_iter_create(bpf_link__fd(link)), r = fd < 0 ? fd : 0;
+        ssize_t n = 0;
+        while (fd >= 0 && ((n = read(fd, nothing, sizeof(nothing))) > 0 || (n < 0 && errno == EINTR)))
+                ;
+        if (n < 0)
+                r = -errno;
+        if (fd >= 0)
+                close(fd);
+        bpf_link__destroy(link);
+        return r;
+}
+
+static int load_by_syscall(struct probes *p) {
+        p->syscalls = syscalls_bpf__open();
+        if (!p->syscalls)
+                return -errno;
+        int r = load_source(p, p->syscalls->obj, p->syscalls->maps.scratches,
+                            "tp_btf sys_exit, inet_sock_set_state; io_uring, sendmmsg and recvmmsg are not seen");
+        if (r == 0) {
+                last_words[0] = '\0';
+                r = name_sockets(p);
+                if (r < 0)
+                        family_fail(&p->families[FAMILY_SOCKETS], "iter/task_file", r);
+        }
+        return r;
+}
+
+static int load_sockets(struct probes *p, enum probe_technique technique) {
+        struct family *f = &p->families[FAMILY_SOCKETS];
+        char why[PROBE_ERROR_MAX] = "";
+        if (technique != PROBE_TECHNIQUE_SYSCALL) {
+                int r = load_by_socket(p);
+                if (r == 0 || technique == PROBE_TECHNIQUE_SOCKET)
+                        return r;
+                memcpy(why, f->text, sizeof(why));
+                family_end(f);
+                sockets_bpf__destroy(p->sockets);
+                p->sockets = NULL;
+        }
+        int r = load_by_syscall(p);
+        size_t n = strlen(f->text);
+        if (*why)
+                snprintf(f->text + n, sizeof(f->text) - n, " (technique socket: %s)", why);
         return r;
 }
 
@@ -143,6 +209,10 @@ static int load_process(struct probes *p) {
 }
 
 static int load_uring(struct probes *p) {
+        if (p->syscalls) {
+                snprintf(p->families[FAMILY_URING].text, PROBE_ERROR_MAX, "needs tp_btf sock_send_length");
+                return -EOPNOTSUPP;
+        }
         p->uring = uring_bpf__open();
         if (!p->uring)
                 return -errno;
@@ -162,8 +232,8 @@ static bool on_record(void *ctx, const void *data, size_t n) {
 static const char *advice(int r) {
         if (r == -EPERM || r == -EACCES)
                 return "; beylad needs CAP_BPF and CAP_PERFMON (root has them), and a kernel that allows bpf(2)";
-        if (r == -ESRCH || r == -ENOENT)
-                return "; this kernel has no sock_send_length tracepoint: it is in 6.3 and later";
+        if (r == -ESRCH || r == -ENOENT || r == -EINVAL)
+                return "; beylad needs a kernel of 5.15 or later with BTF";
         return "";
 }
 
@@ -174,7 +244,7 @@ static void switches_write(struct probes *p) {
         bpf_map_update_elem(p->maps.switches, &zero, &p->switches, BPF_ANY);
 }
 
-int probes_new(probes_event_fn event, void *ctx, struct probes **ret, char *reterr) {
+int probes_new(enum probe_technique technique, probes_event_fn event, void *ctx, struct probes **ret, char *reterr) {
         struct probes *p = calloc(1, sizeof(*p));
         if (!p)
                 return -ENOMEM;
@@ -184,7 +254,7 @@ int probes_new(probes_event_fn event, void *ctx, struct probes **ret, char *rete
         p->per_cpu = calloc((size_t)TEL_MAX(p->n_cpus, 1), sizeof(uint64_t));
         memset(&p->maps, 0xff, sizeof(p->maps));   /* -1 each */
         libbpf_set_print(on_libbpf_print);
-        int r = p->n_cpus < 0 ? p->n_cpus : !p->per_cpu ? -ENOMEM : load_sockets(p);
+        int r = p->n_cpus < 0 ? p->n_cpus : !p->per_cpu ? -ENOMEM : load_sockets(p, technique);
         enum probe_family failed = FAMILY_SOCKETS;
         if (r == 0) {
                 probes_capture_max(p, PROBE_CALL_MAX);
@@ -212,11 +282,11 @@ struct probes *probes_free(struct probes *p) {
                 return NULL;
         ring_free(p->ring);
         for (size_t i = 0; i < PROBE_FAMILIES; i++)
-                for (size_t k = 0; k < p->families[i].n_links; k++)
-                        bpf_link__destroy(p->families[i].links[k]);
+                family_end(&p->families[i]);
         process_bpf__destroy(p->process);
         uring_bpf__destroy(p->uring);
         sockets_bpf__destroy(p->sockets);
+        syscalls_bpf__destroy(p->syscalls);
         free(p->per_cpu);
         free(p);
         return NULL;
@@ -338,6 +408,8 @@ int probes_find_listeners(struct probes *p, uint32_t tgid, probes_found_fn found
         struct probe_found buffer[256];
         int fd, r = 0;
         struct bpf_link *link = bpf_program__attach_iter(p->process->progs.list_listeners, tgid ? &options : NULL);
+        if (!link && tgid)                         /* before 6.1 it lists those of all */
+                link = bpf_program__attach_iter(p->process->progs.list_listeners, NULL);
         if (!link)
                 return -errno;
         fd = bpf_iter_create(bpf_link__fd(link));
@@ -349,7 +421,8 @@ int probes_find_listeners(struct probes *p, uint32_t tgid, probes_found_fn found
                         break;
                 }
                 for (size_t i = 0; i < (size_t)n / sizeof(buffer[0]); i++)
-                        found(ctx, &buffer[i]);
+                        if (!tgid || buffer[i].tgid == tgid)
+                                found(ctx, &buffer[i]);
         }
         if (fd >= 0)
                 close(fd);

@@ -21,6 +21,13 @@ int probe_share(struct bpf_object *object, const struct probe_maps *maps);
 enum probe_family { FAMILY_SOCKETS, FAMILY_PROCESS, FAMILY_URING, PROBE_FAMILIES };
 const char *probe_family_name(enum probe_family f);
 
+/* How the sockets are seen. Both tell the same events. */
+enum probe_technique {
+        PROBE_TECHNIQUE_AUTO,                      /* the first of those below that this kernel takes */
+        PROBE_TECHNIQUE_SOCKET,                    /* hooks inside of sockets: other programs pay next to nothing */
+        PROBE_TECHNIQUE_SYSCALL,                   /* the end of every system call, for kernels before 6.3 */
+};
+
 struct probes;
 
 struct probe_counters {
@@ -35,7 +42,7 @@ typedef void (*probes_event_fn)(void *ctx, const struct probe_head *e);
 
 /* Loads what can be loaded. FAMILY_SOCKETS and FAMILY_PROCESS are needed: without them -errno and reterr (PROBE_ERROR_MAX) with the kernel's
  * reason and what to do. Nothing is observed until a target is set. */
-int probes_new(probes_event_fn event, void *ctx, struct probes **ret, char *reterr);
+int probes_new(enum probe_technique technique, probes_event_fn event, void *ctx, struct probes **ret, char *reterr);
 struct probes *probes_free(struct probes *p);
 /* How a family fares: "tp_btf sock_*_length", or why it is not there. */
 const char *probes_family_text(const struct probes *p, enum probe_family f);

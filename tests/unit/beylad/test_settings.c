@@ -64,6 +64,7 @@ static void test_empty_document(void **state) {
         assert_int_equal(s.budget.cpu, 0);
         assert_int_equal(s.budget.probe_cpu, 0);
         assert_int_equal(s.budget.period_ns, 10 * TEL_NS_PER_S);
+        assert_int_equal(s.technique, TECHNIQUE_AUTO);
         assert_string_equal(s.proc, "/proc");
         assert_int_equal(s.log_level, TEL_LOG_INFO);
         settings_done(&s);
@@ -169,7 +170,7 @@ static void test_everything_set(void **state) {
                    "\"query\": true, \"db_text\": false, \"sampler\": {\"name\": \"parentbased_traceidratio\", \"argument\": \"0.25\"},\n"
                    "\"traces\": {\"enabled\": false}, \"metrics\": {\"enabled\": false, \"interval\": \"5s\", \"series\": 7, \"idle\": \"1m\"},\n"
                    "\"printer\": \"json\", \"collector\": \"/run/c.sock\", \"listen\": {\"control\": \"\"},\n"
-                   "\"budget\": {\"cpu\": 2, \"probe_cpu\": 5, \"period\": \"500ms\"}, \"proc\": \"/host/proc\", \"log_level\": \"debug\"}", &s);
+                   "\"budget\": {\"cpu\": 2, \"probe_cpu\": 5, \"period\": \"500ms\"}, \"technique\": \"syscall\", \"proc\": \"/host/proc\", \"log_level\": \"debug\"}", &s);
         assert_string_equal(s.service_name, "shop");
         assert_string_equal(s.service_namespace, "web");
         assert_string_equal(s.host.name, "h1");
@@ -193,6 +194,7 @@ static void test_everything_set(void **state) {
         assert_int_equal(s.budget.cpu, 2);
         assert_int_equal(s.budget.probe_cpu, 5);
         assert_int_equal(s.budget.period_ns, 500 * TEL_NS_PER_MS);
+        assert_int_equal(s.technique, TECHNIQUE_SYSCALL);
         assert_string_equal(s.proc, "/host/proc");
         assert_int_equal(s.log_level, TEL_LOG_DEBUG);
         settings_done(&s);
@@ -255,6 +257,7 @@ static void test_bad_documents(void **state) {
                 { "{\"budget\": {\"cpu\": -1}}", "c.json:1:", "budget.cpu" },
                 { "{\"metrics\": {\"interval\": \"100ms\"}}", "c.json:1:", "metrics.interval" },
                 { "{\"printer\": \"counter\"}", "c.json:1:", "printer" },
+                { "{\"technique\": \"kprobe\"}", "c.json:1:", "technique" },
                 { "{\"open_port\": []}", "c.json:1:", "open_port" },
         };
         for (size_t i = 0; i < TEL_ARRAY_LEN(cases); i++) {
