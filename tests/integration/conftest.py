@@ -13,6 +13,9 @@ from env.servers import Nowhere, started as servers_started
 from env.sink import Sink
 
 
+BOTH_TECHNIQUES = ("test_beylad_http", "test_beylad_exact", "test_beylad_protocols", "test_beylad_servers", "test_beylad_frameworks")
+
+
 def pytest_addoption(parser):
     parser.addoption("--full", action="store_true", help="run the slow tests too")
 
@@ -20,6 +23,7 @@ def pytest_addoption(parser):
 def pytest_configure(config):
     config.addinivalue_line("markers", "row(id, ...): rows of the requirements that the test shows")
     config.addinivalue_line("markers", "slow: takes long; runs with --full only")
+    config.addinivalue_line("markers", "techniques(name, ...): beylad's techniques that a test runs with; without it auto, and syscall too with --full")
     config.rows = {}
 
 
@@ -28,6 +32,14 @@ def pytest_collection_modifyitems(config, items):
         for item in items:
             if item.get_closest_marker("slow"):
                 item.add_marker(pytest.mark.skip(reason="slow: runs with --full"))
+
+
+def pytest_generate_tests(metafunc):
+    """What holds of sockets seen by their own hooks must hold of sockets seen by system calls."""
+    if "technique" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("techniques")
+        full = metafunc.config.getoption("--full") and metafunc.module.__name__ in BOTH_TECHNIQUES
+        metafunc.parametrize("technique", marker.args if marker else ("auto", "syscall") if full else ("auto",), indirect=True)
 
 
 @pytest.hookimpl(hookwrapper=True)
@@ -84,7 +96,12 @@ def collectord(tmp_path, request):
 
 
 @pytest.fixture
-def beylad(tmp_path, request):
+def technique(request):
+    return request.param
+
+
+@pytest.fixture
+def beylad(tmp_path, request, technique):
     """beylad(ports=[...]) starts a daemon that observes who listens there, and returns it; the arguments are those of env.beylad.Beylad.
     Skips with the reason where the kernel or the user cannot."""
     started = []
@@ -93,7 +110,7 @@ def beylad(tmp_path, request):
         pytest.skip(reason)
 
     def make(*args, start=True, **options):
-        d = Beylad(tmp_path / f"beylad{len(started) or ''}", *args, **options)
+        d = Beylad(tmp_path / f"beylad{len(started) or ''}", *args, **{"technique": technique, **options})
         started.append(d)
         return d.start() if start else d
     yield make

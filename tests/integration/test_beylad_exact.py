@@ -110,6 +110,7 @@ def balanced_at_the_end(d, s, requests):
 
 # ---- the equation ----
 
+@pytest.mark.techniques("auto", "syscall")
 @pytest.mark.row("BEY-07", "BEY-19")
 @pytest.mark.parametrize("keepalive", [True, False], ids=["keep-alive", "new connections"])
 def test_at_moderate_load_nothing_is_lost(observe, nginx, keepalive):
@@ -409,6 +410,7 @@ def test_kill_9_leaves_no_probe_and_an_unhurt_server(observe, server, certificat
     d.servers(300)
 
 
+@pytest.mark.techniques("auto", "syscall")
 @pytest.mark.row("BEY-19")
 def test_descriptors_and_memory_do_not_grow_with_connections(observe, nginx):
     d = observe(nginx)

@@ -9,7 +9,7 @@ from email.utils import formatdate
 
 import pytest
 
-from env.beylad import close, codes, nothing_lost, of_query, operations
+from env.beylad import close, codes, has_socket_hooks, nothing_lost, of_query, operations
 from env.beylad_servers import PLAIN_ENV, POSTGRES_ENV, Nginx, Upstream, http_get, in_threads, needs
 from env.servers import PROGRAMS
 from env.wait import until
@@ -36,6 +36,7 @@ def of_span(span):
     return span["http.request.method"], span["url.path"], span["http.response.status_code"], span["http.response.body.size"]
 
 
+@pytest.mark.techniques("auto", "syscall")
 def test_nginx_serves_files_by_sendfile(nginx, observe):
     sizes = {"small": 10, "page": 5000, "large": 1 << 20}
     for name, n in sizes.items():
@@ -98,6 +99,7 @@ def test_nginx_one_request_at_a_time_is_the_parent_of_its_call(nginx, upstream, 
 
 # ---- Redis ----
 
+@pytest.mark.techniques("auto", "syscall")
 @pytest.mark.parametrize("unix", [False, True], ids=["tcp", "unix"])
 def test_redis_pipelined_by_commandstats(redis, observe, unix):
     b = observe([redis.port]).attached(redis.pid)
@@ -308,6 +310,8 @@ def uring_program(tmp_path_factory):
     return program
 
 
+@pytest.mark.techniques("auto")
+@pytest.mark.skipif(not has_socket_hooks(), reason="the kernel has no hooks inside of sockets, and beylad says that it sees no io_uring then")
 @pytest.mark.parametrize("mode", ["recv", "rw", "msg", "iov"])
 def test_io_uring(server, observe, uring_program, mode):
     s = server([uring_program, "{port}", mode])

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from env.daemon import SANITIZER, binary
-from env.wait import until
+from env.wait import SLACK, until
 
 
 @functools.lru_cache
@@ -30,6 +30,13 @@ def why_not():
             assert re.search("not permitted|Permission denied|No such (file|process)", reason), f"the probes do not load: {reason}"
             return f"the probes cannot be loaded: {reason}"
     return None if tried.returncode == 0 else f"beylad --explain fails: {tried.stderr.strip()}"
+
+
+@functools.lru_cache
+def has_socket_hooks():
+    """Whether this kernel has the tracepoints of the technique `socket`, by its own list of types."""
+    types = Path("/sys/kernel/btf/vmlinux")
+    return types.exists() and b"\0btf_trace_sock_send_length\0" in types.read_bytes()
 
 
 class Span(dict):
@@ -51,14 +58,14 @@ class Span(dict):
 
 
 class Beylad:
-    """One daemon in a folder of its own. ports: open_ports; config: further keys of the document."""
+    """One daemon in a folder of its own. ports: open_ports; config: further keys of the document; technique: the key of that name."""
 
-    def __init__(self, folder, ports=(), config=None, args=(), env=None):
+    def __init__(self, folder, ports=(), config=None, args=(), env=None, technique="auto"):
         self.folder = Path(folder)
         self.folder.mkdir(parents=True, exist_ok=True)
         self.runtime = self.folder / "run"
         self.config = {"open_ports": [str(p) for p in ports], "printer": "json", "collector": str(self.folder / "nobody.sock"),
-                       "exclude": "", **(config or {})}
+                       "exclude": "", "technique": technique, **(config or {})}
         self.config_path = self.folder / "beylad.json"
         self.spans_path, self.log_path = self.folder / "spans", self.folder / "log"
         self.args, self.extra_env = list(args), dict(env or {})
@@ -140,7 +147,7 @@ class Beylad:
             self._read()
             return [s for s in self._spans if where is None or where(s)]
         if count is not None:
-            deadline = time.monotonic() + timeout
+            deadline = time.monotonic() + timeout * min(SLACK, 10)
             while len(found()) < count and time.monotonic() < deadline:
                 assert self.running, f"beylad ended: {self.log()[-2000:]}"
                 time.sleep(0.02)
@@ -155,7 +162,7 @@ class Beylad:
 
     def settled(self, quiet=0.5, timeout=20):
         """All spans once none has come for quiet seconds and none is held back."""
-        deadline, last, since = time.monotonic() + timeout, -1, time.monotonic()
+        deadline, last, since = time.monotonic() + timeout * min(SLACK, 10), -1, time.monotonic()
         while True:
             now, n = time.monotonic(), len(self.spans())
             if n != last:
@@ -184,6 +191,7 @@ def nothing_lost(b):
 
 def close(pairs, seconds, share=0.95):
     """Whether for nearly all pairs of durations both are the same within seconds: who is preempted between two clocks says nothing."""
+    seconds *= SLACK
     far = [p for p in pairs if abs(p[0] - p[1]) > seconds]
     assert pairs and len(far) <= len(pairs) * (1 - share) + 1, f"{len(far)} of {len(pairs)} durations are off by more than {seconds} s: {far[:5]}"
 
