@@ -154,7 +154,7 @@ struct { __uint(type, BPF_MAP_TYPE_PERCPU_ARRAY); __uint(max_entries, 1); __type
 static long copy_walk(void *map, const void *key, void *value, void *context) {
         __u32 zero = 0;
         struct call *c = bpf_map_lookup_elem(&copied, &zero);
-        return c ? copy_once(c) : 1;
+        return !c || copy_once(c) != 0;
 }
 
 static __always_inline void copy_all(struct call *c) {
