@@ -59,8 +59,9 @@ struct plain {
         __u64 wanted;                              /* of them, how many to capture, or to follow */
         __u32 run, passed;                         /* of the next event: bytes to capture, and bytes behind them that are passed over */
         __u32 turn, flags;                         /* flags: enum probe_data_flags */
-        bool opens;                                /* it opened a request's turn, and no event of it was tried yet */
+        __u32 opens;                               /* it opened a request's turn, and no event of it was tried yet */
         struct probe_frames frames;                /* of the session's direction */
+        __u32 zero;                                /* verifiers before 6.4 want to see every byte written that a function is handed */
 };
 
 /* ---- the ring ---- */
@@ -91,7 +92,8 @@ static __always_inline void fill(struct probe_data *e, const struct plain *p, co
                 if (n > room)                                                                                                              \
                         n = room;                                                                                                          \
                 fill(&e->data, p, t, n);                                                                                                   \
-                if (n && bpf_probe_read_user(e->bytes, n, (void *)p->buffer) < 0) {                                                        \
+                /* Verifiers before 6.4 want to see the bound on the very value that is passed. */                                         \
+                if (n && ({ barrier_var(n); n <= room; }) && bpf_probe_read_user(e->bytes, n, (void *)p->buffer) < 0) {                    \
                         e->data.head.flags |= PROBE_UNREADABLE;                                                                            \
                         e->data.head.size = sizeof(e->data);                                                                               \
                         e->data.captured = 0;                                                                                              \
@@ -130,7 +132,7 @@ static __noinline int emit(struct plain *p, struct probe_target *t) {
 /* The next piece of HTTP/2's frames; an event ends where a payload was passed over, or when it is full. Returns 1 when all is followed.
  * A function of its own, which the verifier looks at once. */
 __noinline int follow_once(struct plain *p) {
-        __u8 bytes[FRAME_HEADER];
+        __u8 bytes[FRAME_HEADER] = {};             /* verifiers before 6.4 want it written before the kernel writes it */
         struct probe_target *t = target_get(bpf_get_current_pid_tgid() >> 32);
         if (!p || !t)
                 return 1;
@@ -168,6 +170,13 @@ static long follow_step(__u32 i, void *context) {
         return follow_once(context) != 0;
 }
 
+/* Before 5.17 there is no bpf_loop: a walk over a map with so many values is the same. */
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, FOLLOW_STEPS_MAX); __type(key, __u32); __type(value, __u64); } steps SEC(".maps");
+
+static long follow_walk(void *map, const void *key, void *value, void *context) {
+        return follow_once(context) != 0;
+}
+
 /* How many of the bytes the user side wants; -1: nothing of this connection. */
 static __always_inline long wanted(const struct plain *p) {
         struct probe_switches *s = switches_get();
@@ -185,7 +194,10 @@ static __always_inline long wanted(const struct plain *p) {
 static __always_inline void follow(struct probe_frames *f, struct plain *p, __u64 most) {
         p->wanted = p->left;
         p->frames = *f;
-        bpf_loop(FOLLOW_STEPS_MAX, follow_step, p, 0);
+        if (bpf_core_enum_value_exists(enum bpf_func_id, BPF_FUNC_loop))
+                bpf_loop(FOLLOW_STEPS_MAX, follow_step, p, 0);
+        else
+                bpf_for_each_map_elem(&steps, follow_walk, p, 0);
         if (p->run + p->passed < p->wanted) {
                 p->frames.state = PROBE_FRAMES_NONE;
                 p->wanted = p->wanted < most ? p->wanted : most;
