@@ -108,13 +108,18 @@ static void test_namespace(void **state) {
         static const struct call queued[] = {
                 IN("*1\r\n$5\r\nMULTI\r\n"), OUT("+OK\r\n"), IN(SELECT(3)), OUT("+QUEUED\r\n"), IN(GET_A), OUT("+QUEUED\r\n"),
                 IN("*1\r\n$4\r\nEXEC\r\n"), OUT("*2\r\n+OK\r\n-WRONGTYPE x\r\n"), IN(GET_A), OUT("$-1\r\n"),
-                IN("*1\r\n$5\r\nMULTI\r\n" SELECT(4) "*1\r\n$4\r\nEXEC\r\n" PING), OUT("+OK\r\n+QUEUED\r\n*-1\r\n+PONG\r\n"), SHUT,
+                IN("*1\r\n$5\r\nMULTI\r\n" SELECT(4) "*1\r\n$4\r\nEXEC\r\n" PING), OUT("+OK\r\n+QUEUED\r\n*-1\r\n+PONG\r\n"),
+                IN("*1\r\n$5\r\nMULTI\r\n" SELECT(5) "*1\r\n$7\r\nDISCARD\r\n"), OUT("+OK\r\n+QUEUED\r\n+OK\r\n"),
+                IN("*1\r\n$5\r\nMULTI\r\n" PING "*1\r\n$4\r\nEXEC\r\n"), OUT("+OK\r\n+QUEUED\r\n*1\r\n+PONG\r\n"), SHUT,
         };
         TALK(SERVES, queued,
              "server db [0,1] operation=MULTI\nserver db [2,3] operation=SELECT\nserver db [4,5] operation=GET\n"
              "server db [6,7] operation=EXEC namespace=3\nserver db [8,9] operation=GET namespace=3\n"
              "server db [10,11] operation=MULTI namespace=3\nserver db [10,11] operation=SELECT namespace=3\n"
-             "server db [10,11] operation=EXEC namespace=3\nserver db [10,11] operation=PING namespace=3\n");
+             "server db [10,11] operation=EXEC namespace=3\nserver db [10,11] operation=PING namespace=3\n"
+             "server db [12,13] operation=MULTI namespace=3\nserver db [12,13] operation=SELECT namespace=3\n"
+             "server db [12,13] operation=DISCARD namespace=3\nserver db [14,15] operation=MULTI namespace=3\n"
+             "server db [14,15] operation=PING namespace=3\nserver db [14,15] operation=EXEC namespace=3\n");
 }
 
 /* Every kind of value, nested and streamed, is one answer. */
@@ -196,6 +201,12 @@ static void test_subscribe(void **state) {
         };
         TALK(CALLS, resp3,
              "client db [0,1] operation=HELLO\nclient db [2,3] operation=SUBSCRIBE\nclient db [2,3] operation=GET\nclient db [5,6] operation=GET\n");
+        /* Each push in a call of its own, and the answers in theirs: none is taken for the other. */
+        static const struct call apart[] = {
+                OUT(SUBSCRIBE), IN(CONFIRM(">3", "a", "1")), IN(CONFIRM(">3", "b", "2")), OUT(GET_A), IN(">2\r\n$10\r\ninvalidate\r\n*1\r\n$1\r\na\r\n"),
+                IN(">3\r\n+message\r\n+a\r\n+x\r\n"), IN("$-1\r\n"), SHUT,
+        };
+        TALK(CALLS, apart, "client db [0,2] operation=SUBSCRIBE\nclient db [3,6] operation=GET\n");
         static const struct call refused[] = { IN(SUBSCRIBE PING), OUT("-NOPERM no\r\n+PONG\r\n"), SHUT };
         TALK(SERVES, refused, "server db [0,1] operation=SUBSCRIBE db_status=NOPERM failed\nserver db [0,1] operation=PING\n");
 }
@@ -205,14 +216,19 @@ static void test_streams(void **state) {
         (void)state;
         static const struct call monitor[] = {
                 IN("*1\r\n$7\r\nMONITOR\r\n"), OUT("+OK\r\n+1339518083.107412 [0 127.0.0.1:60866] \"keys\" \"*\"\r\n"),
-                OUT("+1339518087.877697 [0 127.0.0.1:60866] \"dbsize\"\r\n"), IN("*1\r\n$4\r\nQUIT\r\n"), OUT("+1.1 [0 lua] \"x\"\r\n+OK\r\n"), SHUT,
+                OUT("+1339518087.877697 [0 127.0.0.1:60866] \"dbsize\"\r\n"), IN("*1\r\n$4\r\nQUIT\r\n"), OUT("+1.1 [0 lua] \"x\"\r\n"), OUT("+OK\r\n"), SHUT,
         };
-        TALK(SERVES, monitor, "server db [0,1] operation=MONITOR\nserver db [3,4] operation=QUIT\n");
+        TALK(SERVES, monitor, "server db [0,1] operation=MONITOR\nserver db [3,5] operation=QUIT\n");
         static const struct call replica[] = {
                 IN("*3\r\n$5\r\nPSYNC\r\n$1\r\n?\r\n$2\r\n-1\r\n"), OUT("+FULLRESYNC 8de1787ba490483314a4d30f1c628bc5025eb761 0\r\n$3\r\nRDB*3\r\n$3\r\nSET\r\n"),
                 IN("*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$1\r\n1\r\n"), SHUT,
         };
         TALK(SERVES, replica, "server db [0,1] operation=PSYNC\n");
+        static const struct call goes_on[] = {         /* where it left off: commands come as answers, and acknowledgements as commands */
+                IN("*3\r\n$5\r\nPSYNC\r\n$3\r\nabc\r\n$1\r\n7\r\n"), OUT("+CONTINUE\r\n"), OUT(PING SET_A),
+                IN("*3\r\n$8\r\nREPLCONF\r\n$3\r\nACK\r\n$2\r\n21\r\n"), OUT(PING), SHUT,
+        };
+        TALK(SERVES, goes_on, "server db [0,1] operation=PSYNC\n");
 }
 
 #define REPLY(n, mode) "*3\r\n$6\r\nCLIENT\r\n$5\r\nREPLY\r\n$" #n "\r\n" mode "\r\n"
