@@ -474,6 +474,21 @@ static void test_adoption_has_an_end(void **state) {
         connection_unref(in);
 }
 
+/* Nor one that sends it seldom, for hours. */
+static void test_adoption_grows_old(void **state) {
+        (void)state;
+        static const char same[] = "00-2cf7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
+        static const uint64_t age_ms = CONTEXT_AGE_MAX_NS / TEL_NS_PER_MS;
+        struct connection *in = connect_ports(0, 80, 5000);
+        const uint64_t times[] = { 10, 10 + age_ms - 1, 10 + age_ms, 10 + 2 * age_ms };
+        for (int i = 0; i < 4; i++)
+                answer(ask(in, EXCHANGE_SERVER, i + 1, times[i], 7, 0, 0, same), times[i] + 1);
+        contexts_release(t, UINT64_MAX);
+        for (int i = 0; i < 4; i++)
+                assert_int_equal(span_of(i + 1)->trace_id[0] == 0x2c && !is_root(i + 1), i < 2);
+        connection_unref(in);
+}
+
 static void test_sampled_flag_is_inherited(void **state) {
         (void)state;
         struct connection *in = connect_ports(0, 80, 5000), *out = connect_ports(0, 6000, 81);
@@ -725,7 +740,7 @@ int main(void) {
                 TEST(test_event_loops_show_later), TEST(test_serving_threads_that_work_for_others), TEST(test_an_old_request_is_no_parent),
                 TEST(test_child_by_goroutine), TEST(test_child_of_a_goroutine), TEST(test_caller), TEST(test_many_callers), TEST(test_handlers),
                 TEST(test_calls_by_http2), TEST(test_two_ends), TEST(test_chain),
-                TEST(test_headers_handed_on), TEST(test_adoption_has_an_end), TEST(test_sampled_flag_is_inherited), TEST(test_hold),
+                TEST(test_headers_handed_on), TEST(test_adoption_has_an_end), TEST(test_adoption_grows_old), TEST(test_sampled_flag_is_inherited), TEST(test_hold),
                 TEST(test_held_has_a_bound), TEST(test_open_has_a_bound), TEST(test_fifty_at_once),
                 TEST(test_injected_ids_are_the_spans), TEST(test_injected_trace_of_its_own), TEST(test_injected_trace_goes_up),
                 TEST(test_injected_bytes_and_the_other_end),

@@ -873,6 +873,7 @@ static void test_streams(void **state) {
                         n++;
                 in[id] = !in[id];
                 assert_int_equal(s.count, n);
+                assert_true(n <= HTTP2_STREAMS_MAX);
         }
         uint32_t i = 0, seen = 0;
         for (struct http2_stream *at; (at = http2_streams_next(&s, &i)); i++, seen++)

@@ -199,9 +199,11 @@ static void test_parse_alone(void **state) {
         struct call talk[] = {
                 ASK(PARSE("a", "SELECT * FROM missing"), M('D', "Sa\0"), SYNC), ANSWER(ERROR("42P01"), READY),
                 ASK(PARSE("b", "SELECT * FROM t"), SYNC), ANSWER(PARSED, READY), ASK(SYNC), ANSWER(READY), ASK(SYNC, SYNC), ANSWER(READY, READY),
+                ASK(PARSE("d", "SELECT * FROM gone"), FLUSH), ANSWER(ERROR("42P01")), ASK(SYNC), ANSWER(READY),
                 ASK(PARSE("c", "SELECT * FROM t"), FLUSH), ANSWER(PARSED), SHUT,
         };
-        TALK(SERVES, talk, "server db [0,1] operation=SELECT collection=missing db_status=42P01 failed\n");
+        TALK(SERVES, talk, "server db [0,1] operation=SELECT collection=missing db_status=42P01 failed\n"
+                           "server db [8,9] operation=SELECT collection=gone db_status=42P01 failed\n");
 }
 
 /* COPY in both directions, simple and extended; the Sync that libpq sends too early is passed over. */
@@ -218,6 +220,12 @@ static void test_copy(void **state) {
         TALK(SERVES, talk,
              "server db [0,4] operation=COPY collection=t\nserver db [5,7] operation=COPY collection=t\nserver db [8,12] operation=COPY collection=u\n"
              "server db [13,17] operation=COPY collection=t db_status=57014 failed\nserver db [18,19] operation=SELECT\n");
+        /* The Sync behind the last data counts, so that its ReadyForQuery is not taken for that of the next query. */
+        struct call next[] = {
+                ASK(PARSE("", "COPY u FROM STDIN"), BIND("", ""), EXECUTE("")), ANSWER(PARSED, BOUND, M('G', "\0\0\1\0\0")),
+                ASK(M('d', "1\n"), M('c', ""), SYNC, QUERY("SELECT 1")), ANSWER(COMPLETE("COPY 1"), READY), ANSWER(COMPLETE("SELECT 1"), READY), SHUT,
+        };
+        TALK(SERVES, next, "server db [0,3] operation=COPY collection=u\nserver db [2,4] operation=SELECT\n");
         struct call replication[] = {
                 ASK(QUERY("START_REPLICATION 0/0")), ANSWER(M('W', "\0\0\0")), ANSWER(M('d', "w")), ASK(M('d', "r")), ANSWER(M('d', "w")), ASK(M('c', "")),
                 ANSWER(M('c', ""), COMPLETE("START_STREAMING"), READY), ASK(QUERY("SELECT 1")), ANSWER(COMPLETE("SELECT 1"), READY), SHUT,
