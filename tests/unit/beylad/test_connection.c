@@ -328,6 +328,17 @@ static void test_plaintext_replaces_ciphertext(void **state) {
         assert_int_equal(connections_find(t, 1)->tls, TLS_PLAIN);
 }
 
+/* STARTTLS, as PostgreSQL's SSLRequest: what was said in the clear is over, and the plaintext is looked at anew. */
+static void test_plaintext_behind_clear_text(void **state) {
+        (void)state;
+        in("Q1\n");
+        out("A1\n");
+        another();
+        moved(1, false, "Q2\n", 0, PROBE_PLAIN);
+        moved(1, true, "A2\n", 0, PROBE_PLAIN);
+        assert_string_equal(heard.text, "server in!@1:Q1\n out!@2:A1\n done server in!@3:Q2\n out!@4:A2\n ");
+}
+
 /* A connection counts as encrypted from its first record on, until its plaintext is seen; once, and for its process. */
 static void test_encrypted_connections_are_counted(void **state) {
         struct connections_stats s;
@@ -457,7 +468,8 @@ int main(void) {
                 TEST(test_roles), TEST(test_first_bytes_split), TEST(test_unknown_is_ignored), TEST(test_joined_late), TEST(test_lost_events_are_gaps),
                 TEST(test_unseen_calls_are_gaps), TEST(test_bytes_behind_the_captured), TEST(test_turn_by_the_kernel), TEST(test_beginnings_of_calls),
                 TEST(test_ends),
-                TEST(test_plaintext_replaces_ciphertext), TEST(test_encrypted_connections_are_counted), TEST(test_skip_is_told), TEST(test_skip_behind_a_short_capture),
+                TEST(test_plaintext_replaces_ciphertext), TEST(test_plaintext_behind_clear_text), TEST(test_encrypted_connections_are_counted),
+                TEST(test_skip_is_told), TEST(test_skip_behind_a_short_capture),
                 TEST(test_upgrade_ends_the_parser), TEST(test_protocol_error),
                 TEST(test_process_ends), TEST(test_the_oldest_goes), TEST(test_sweep), TEST(test_inject_before_the_first_bytes),
         };

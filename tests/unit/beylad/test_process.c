@@ -320,6 +320,34 @@ static void test_notes(void **state) {
         process_unref(q);
 }
 
+static const char *value_of(const struct process *p, const char *key) {
+        for (size_t i = 0; i < p->n_attributes; i++)
+                if (strcmp(p->attributes[i].key, key) == 0)
+                        return p->attributes[i].value;
+        return "";
+}
+
+/* A fork that was gone before it could be read is its parent but for its number. */
+static void test_copy(void **state) {
+        (void)state;
+        struct process *p = NULL, *q = NULL;
+        static const char note[] = "name=shop\nexe=/usr/bin/shop\nlanguage=python\nbits=32\nattribute=service.name=shop\nattribute=process.pid=7\n"
+                                   "attribute=service.instance.id=a:7:7\nattribute=team=7\n";
+        assert_int_equal(process_from_note(7, note, sizeof(note) - 1, &p), 0);
+        assert_int_equal(process_copy(p, 4711, &q), 0);
+        assert_int_equal(q->pid, 4711);
+        assert_string_equal(q->name, "shop");
+        assert_string_equal(q->exe, "/usr/bin/shop");
+        assert_int_equal(q->language, LANGUAGE_PYTHON);
+        assert_true(q->is_32bit);
+        assert_string_equal(value_of(q, "service.name"), "shop");
+        assert_string_equal(value_of(q, "process.pid"), "4711");
+        assert_string_equal(value_of(q, "service.instance.id"), "a:7:4711");
+        assert_string_equal(value_of(q, "team"), "7");
+        process_unref(p);
+        process_unref(q);
+}
+
 static void test_notes_damaged(void **state) {
         (void)state;
         struct process *p = NULL;
@@ -357,7 +385,7 @@ static void test_language_names(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_ordinary), TEST(test_service_name), TEST(test_hostile_environment), TEST(test_cgroups), TEST(test_interpreter),
-                TEST(test_gone_and_damaged), TEST(test_real), TEST(test_notes), TEST(test_notes_damaged), TEST(test_language_names),
+                TEST(test_gone_and_damaged), TEST(test_real), TEST(test_notes), TEST(test_copy), TEST(test_notes_damaged), TEST(test_language_names),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -4,6 +4,7 @@
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -99,6 +100,34 @@ static void test_round_trip(void **state) {
         assert_non_null(strstr(text, "\"http.response.status_code\":404"));
         assert_non_null(strstr(text, "\"name\":\"GET /b\""));
         free(text);
+}
+
+/* The end of a process, or another program in it, ends who it was in a replay, too: its number may come again. */
+static void test_ends_of_processes(void **state) {
+        static const uint32_t ends[] = { PROBE_EXIT, PROBE_EXEC };
+        static const char note[] = "name=shop\nexe=/usr/bin/shop\n";
+        char *text, error[RECORDING_ERROR_MAX];
+        struct tracer_stats s;
+        (void)state;
+        for (size_t i = 0; i < TEL_ARRAY_LEN(ends); i++) {
+                struct recording *r = NULL;
+                struct process *p = NULL;
+                struct probe_process e = { .head = { .kind = PROBE_PROCESS, .tgid = 42, .size = sizeof(e), .time_ns = 20 * TEL_NS_PER_MS }, .what = ends[i] };
+                assert_int_equal(recording_create(path, REAL_OFFSET, &r, error), 0);
+                assert_int_equal(process_from_note(42, note, sizeof(note) - 1, &p), 0);
+                recording_process(r, p, 1);
+                process_unref(p);
+                data(r, 7, false, 0, 10, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+                recording_event(r, &e.head);
+                data(r, 8, false, 0, 30, "GET /b HTTP/1.1\r\nHost: x\r\n\r\n");
+                data(r, 8, true, 0, 31, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n");
+                assert_int_equal(recording_close(r), 0);
+                assert_int_equal(replay(&text, &s, error), 0);
+                assert_int_equal(s.contexts.spans, 1);
+                assert_non_null(strstr(text, "\"end_unix_nano\":1700000000020000000"));
+                assert_null(strstr(text, "/b"));
+                free(text);
+        }
 }
 
 /* It holds what programs sent: nobody else may read it. */
@@ -202,12 +231,75 @@ static void test_metrics_follow_the_settings(void **state) {
         tracer_free(t);
 }
 
+static void event(struct tracer *t, struct process *p, bool out, uint64_t ms, const char *text) {
+        struct { struct probe_data d; char text[128]; } e = { .d = {
+                .head = { .kind = PROBE_DATA, .flags = (out ? PROBE_OUT : 0) | PROBE_TURN | PROBE_END, .tgid = 42, .tid = 43, .time_ns = ms * TEL_NS_PER_MS },
+                .connection = 7, .start_ns = ms * TEL_NS_PER_MS, .bytes = (uint32_t)strlen(text), .captured = (uint32_t)strlen(text) } };
+        e.d.head.size = (uint32_t)(sizeof(e.d) + strlen(text));
+        memcpy(e.text, text, strlen(text));
+        tracer_event(t, p, &e.d.head);
+}
+
+/* An answer that lasts as long as its Unix socket, whose end nobody tells: it ended with its last byte, once that is long ago. */
+static void test_quiet_connections_end(void **state) {
+        static const char note[] = "name=shop\nexe=/usr/bin/shop\n";
+        static const uint64_t last_ms = 1000, idle_ms = TRACER_IDLE_NS / TEL_NS_PER_MS;
+        struct probe_open o = { .head = { .kind = PROBE_OPEN, .tgid = 42, .size = sizeof(o) }, .connection = 7, .family = AF_UNIX };
+        char error[TRACER_ERROR_MAX], *text = NULL;
+        struct tracer *t = NULL;
+        struct process *p = NULL;
+        struct tracer_stats stats;
+        size_t n = 0;
+        (void)state;
+        FILE *to = open_memstream(&text, &n);
+        assert_int_equal(process_from_note(42, note, sizeof(note) - 1, &p), 0);
+        assert_int_equal(tracer_new(&(struct tracer_options){ .settings = &settings, .print_to = to }, &t, error), 0);
+        tracer_event(t, p, &o.head);
+        event(t, p, false, last_ms - 1, "GET /a HTTP/1.0\r\n\r\n");
+        event(t, p, true, last_ms, "HTTP/1.0 200 OK\r\n\r\nabc");
+        tracer_release(t, (last_ms + idle_ms) * TEL_NS_PER_MS, 0);
+        tracer_get_stats(t, &stats);
+        assert_int_equal(stats.connections.open, 1);
+        tracer_release(t, (last_ms + idle_ms + 2000) * TEL_NS_PER_MS, 0);
+        tracer_get_stats(t, &stats);
+        assert_int_equal(stats.connections.open, 0);
+        tracer_release(t, UINT64_MAX, 0);
+        assert_non_null(strstr(text, "\"beylad.unobserved\":true"));
+        assert_non_null(strstr(text, "\"end_unix_nano\":1000000000,"));
+        tracer_free(t);
+        process_unref(p);
+        fclose(to);
+        free(text);
+}
+
+/* With the end of its process a connection ends, and what was open on it. */
+static void test_a_process_takes_its_connections_along(void **state) {
+        static const char note[] = "name=shop\nexe=/usr/bin/shop\n";
+        char error[TRACER_ERROR_MAX];
+        struct tracer *t = NULL;
+        struct process *p = NULL;
+        struct tracer_stats stats;
+        (void)state;
+        settings.printer = PRINTER_DISABLED;
+        assert_int_equal(process_from_note(42, note, sizeof(note) - 1, &p), 0);
+        assert_int_equal(tracer_new(&(struct tracer_options){ .settings = &settings, .print_to = stdout }, &t, error), 0);
+        event(t, p, false, 1, "GET /a HTTP/1.1\r\nHost: x\r\n\r\n");
+        tracer_process_ended(t, p, 5 * TEL_NS_PER_MS);
+        tracer_release(t, UINT64_MAX, 0);
+        tracer_get_stats(t, &stats);
+        assert_int_equal(stats.connections.open, 0);
+        assert_int_equal(stats.contexts.spans, 1);
+        assert_int_equal(p->refs, 1);
+        tracer_free(t);
+        process_unref(p);
+}
+
 #define TEST(name) cmocka_unit_test_setup_teardown(name, set_up, tear_down)
 
 int main(void) {
         const struct CMUnitTest tests[] = {
-                TEST(test_round_trip), TEST(test_mode), TEST(test_cut_anywhere), TEST(test_not_a_recording), TEST(test_lying_lengths),
-                TEST(test_metrics_follow_the_settings),
+                TEST(test_round_trip), TEST(test_ends_of_processes), TEST(test_mode), TEST(test_cut_anywhere), TEST(test_not_a_recording), TEST(test_lying_lengths),
+                TEST(test_metrics_follow_the_settings), TEST(test_quiet_connections_end), TEST(test_a_process_takes_its_connections_along),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
