@@ -175,7 +175,9 @@ def test_a_ring_that_overflows_is_counted_to_the_last_request(observe, nginx, st
     flood.end()
     n = quiet(nginx)
     spans, lost = balanced(d, n, 40)
-    assert lost > 0 and spans > 0 and d.stats()["events_lost"] > 0, d.stats()
+    stats = d.stats()
+    assert lost > 0 and spans > 0 and stats["events_lost"] >= stats["requests_lost_ring"] > 0, stats
+    assert stats["events_lost_bytes"] > stats["events_lost"]
     more = load(nginx, 1000)                       # and then all is as before
     assert balanced(d, n + more) == (spans + more, lost)
     balanced_at_the_end(d, nginx, n + more)
