@@ -231,6 +231,58 @@ static void test_metrics_follow_the_settings(void **state) {
         tracer_free(t);
 }
 
+/* What settings leave out of spans, of metrics, or of both; nothing else is touched. */
+static void test_what_is_left_out(void **state) {
+        static const struct { const char *document, *has, *has_not; uint64_t printed, unsampled, ignored; bool measured; } cases[] = {
+                { "{}", "\"http.route\":\"/users/*\"", "curl/8", 1, 0, 0, true },
+                { "{}", "\"url.path\":\"/users/4711\"", "secret", 1, 0, 0, true },
+                { "{\"headers\": [\"User-Agent\"]}", "\"user_agent.original\":\"curl/8\"", "secret", 1, 0, 0, true },
+                { "{\"query\": true}", "\"url.query\":\"key=secret\"", "curl/8", 1, 0, 0, true },
+                { "{\"routes\": {\"patterns\": [\"/users/{id}\"]}}", "\"http.route\":\"/users/{id}\"", "curl/8", 1, 0, 0, true },
+                { "{\"sampler\": {\"name\": \"always_off\"}}", "", "/users", 0, 1, 0, true },
+                { "{\"traces\": {\"enabled\": false}}", "", "/users", 0, 0, 1, true },
+                { "{\"routes\": {\"ignored\": [\"/users/*\"], \"ignore_mode\": \"traces\"}}", "", "/users", 0, 0, 1, true },
+                { "{\"routes\": {\"ignored\": [\"/users/*\"], \"ignore_mode\": \"metrics\"}}", "/users/4711", "curl/8", 1, 0, 0, false },
+                { "{\"routes\": {\"ignored\": [\"/users/*\"], \"ignore_mode\": \"all\"}}", "", "/users", 0, 0, 1, false },
+        };
+        static const char note[] = "name=shop\nexe=/usr/bin/shop\n";
+        (void)state;
+        for (size_t i = 0; i < TEL_ARRAY_LEN(cases); i++) {
+                char error[TEL_CONFIG_ERROR_MAX + TRACER_ERROR_MAX], *text = NULL;
+                struct recording *r = NULL;
+                struct process *p = NULL;
+                struct tracer *t = NULL;
+                struct tracer_stats s;
+                size_t n = 0, points = 0;
+                print_message("%s\n", cases[i].document);
+                settings_done(&settings);
+                assert_int_equal(settings_parse("x", cases[i].document, strlen(cases[i].document), &settings, error), 0);
+                assert_int_equal(settings_finish(&settings), 0);
+                settings.printer = PRINTER_JSON;
+                assert_int_equal(recording_create(path, REAL_OFFSET, &r, error), 0);
+                assert_int_equal(process_from_note(42, note, sizeof(note) - 1, &p), 0);
+                recording_process(r, p, 1);
+                process_unref(p);
+                data(r, 7, false, 0, 10, "GET /users/4711?key=secret HTTP/1.1\r\nHost: x\r\nUser-Agent: curl/8\r\n\r\n");
+                data(r, 7, true, 0, 15, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno");
+                assert_int_equal(recording_close(r), 0);
+                FILE *to = open_memstream(&text, &n), *from = fopen(path, "re");
+                assert_int_equal(tracer_new(&(struct tracer_options){ .settings = &settings, .print_to = to, .request = on_request, .ctx = &points }, &t, error), 0);
+                assert_int_equal(recording_replay(from, path, t, error), 0);
+                tracer_get_stats(t, &s);
+                tracer_free(t);
+                fclose(from);
+                fclose(to);
+                assert_int_equal(strstr(text, "\"span_id\"") != NULL, cases[i].printed);
+                assert_non_null(strstr(text, cases[i].has));
+                assert_null(strstr(text, cases[i].has_not));
+                assert_int_equal(s.unsampled, cases[i].unsampled);
+                assert_int_equal(s.ignored, cases[i].ignored);
+                assert_int_equal(points > 0, cases[i].measured);
+                free(text);
+        }
+}
+
 static void event(struct tracer *t, struct process *p, bool out, uint64_t ms, const char *text) {
         struct { struct probe_data d; char text[128]; } e = { .d = {
                 .head = { .kind = PROBE_DATA, .flags = (out ? PROBE_OUT : 0) | PROBE_TURN | PROBE_END, .tgid = 42, .tid = 43, .time_ns = ms * TEL_NS_PER_MS },
@@ -299,7 +351,7 @@ static void test_a_process_takes_its_connections_along(void **state) {
 int main(void) {
         const struct CMUnitTest tests[] = {
                 TEST(test_round_trip), TEST(test_ends_of_processes), TEST(test_mode), TEST(test_cut_anywhere), TEST(test_not_a_recording), TEST(test_lying_lengths),
-                TEST(test_metrics_follow_the_settings), TEST(test_quiet_connections_end), TEST(test_a_process_takes_its_connections_along),
+                TEST(test_metrics_follow_the_settings), TEST(test_what_is_left_out), TEST(test_quiet_connections_end), TEST(test_a_process_takes_its_connections_along),
         };
         return cmocka_run_group_tests(tests, NULL, NULL);
 }
