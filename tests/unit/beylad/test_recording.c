@@ -179,6 +179,14 @@ static void test_not_a_recording(void **state) {
         assert_int_equal(replay(&text, &s, error), -EBADMSG);
         assert_non_null(strstr(error, "SPOKEREC"));
         free(text);
+        record();
+        f = fopen(path, "r+e");
+        fseek(f, 8, SEEK_SET);
+        fputc(2, f);                               /* of a later version */
+        fclose(f);
+        assert_int_equal(replay(&text, &s, error), -EBADMSG);
+        assert_non_null(strstr(error, "version 1"));
+        free(text);
 }
 
 /* Events whose own lengths lie are counted and left out. */
