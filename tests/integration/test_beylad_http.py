@@ -96,6 +96,36 @@ def test_each_request_becomes_one_span_that_says_what_the_server_logged(observe,
     assert d.stats()["requests_lost"] == 0
 
 
+@pytest.mark.techniques("auto", "syscall")
+@pytest.mark.row("BEY-07")
+def test_ipv6_and_what_is_no_stream(observe, server):
+    """A server on [::] with a client by each protocol; datagrams of the same process that look like requests are none."""
+    s = server([sys.executable, "-u", "-m", "http.server", PORT, "--bind", "::"])
+    d = observe([s.port]).attached(s.pid)
+    for host, family in (("::1", "::1"), ("127.0.0.1", "127.0.0.1")):
+        c = http.client.HTTPConnection(host, s.port, timeout=10)
+        c.request("GET", f"/none/{family}")
+        port = c.sock.getsockname()[1]
+        assert c.getresponse().status == 404
+        span = d.servers(1 if family == "::1" else 2)[-1]
+        assert (span["client.address"], span["client.port"], span["url.path"]) == (family, port, f"/none/{family}"), span
+    program = ("import socket, sys\n"
+               "l = socket.create_server(('127.0.0.1', int(sys.argv[1])))\n"
+               "u = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); u.bind(l.getsockname())\n"
+               "print('ready', flush=True)\n"
+               "while True:\n"
+               "    u.sendto(b'HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n', u.recvfrom(1000)[1])\n")
+    other = server([sys.executable, "-c", program, PORT])
+    e = observe([other.port]).attached(other.pid)
+    calls = e.stats()["calls"]
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as u:
+        u.settimeout(5)
+        for _ in range(10):
+            u.sendto(b"GET /datagram HTTP/1.1\r\nHost: x\r\n\r\n", ("127.0.0.1", other.port))
+            assert u.recv(100).startswith(b"HTTP/1.1 200")
+    assert e.settled() == [] and e.stats()["calls"] == calls
+
+
 @pytest.mark.row("BEY-07")
 def test_a_stock_http_server_and_its_own_log(observe, server, tmp_path):
     """python -m http.server as it is: HTTP/1.0, files, the log on stderr."""
