@@ -29,8 +29,7 @@ struct call {
         __u32 fill;                                /* in the scratch */
         __u32 passed;                              /* bytes behind them that are passed over */
         __u32 heads;                               /* requests that begin in the scratch, when the frames of HTTP/2 are followed */
-        bool asks;                                 /* the direction is that of requests */
-        bool opens;                                /* the call opened a turn in it */
+        bool opens;                                /* the call opened a turn in the direction of requests */
 };
 
 /* Hands on what is in the scratch. last: the event also stands for all bytes of the call that were not captured.
@@ -51,8 +50,8 @@ __noinline int emit(struct call *c, __u32 last) {
         if (bpf_ringbuf_output(&events, s, sizeof(*e) + fill, wake_flags(switches_get())) < 0) {
                 count(PROBE_COUNT_LOST, 1);
                 count(PROBE_COUNT_LOST_BYTES, e->bytes);
-                if (s->frames.state == PROBE_FRAMES_WALK)
-                        count(PROBE_COUNT_LOST_REQUESTS, c->asks ? c->heads : 0);
+                if (frames_are_followed(&s->frames))
+                        count(PROBE_COUNT_LOST_REQUESTS, c->heads);
                 else if (c->opens && e->head.flags & PROBE_TURN)   /* of the pieces of a call the first alone */
                         count(PROBE_COUNT_LOST_REQUESTS, 1);
         } else {
@@ -73,7 +72,7 @@ __noinline int emit(struct call *c, __u32 last) {
 /* What a call without user memory (sendfile) moved belongs to the payload that was announced, or nobody can tell. */
 static __always_inline bool passed_unseen(struct call *c, struct probe_frames *f) {
         __u32 n = c->wanted;
-        if (f->state != PROBE_FRAMES_WALK || c->iov || (f->skip ? f->skip : f->copy) < n)
+        if (!frames_are_followed(f) || c->iov || (f->skip ? f->skip : f->copy) < n)
                 return false;
         if (f->skip)
                 f->skip -= n;
@@ -143,9 +142,9 @@ __noinline int copy_once(struct call *c) {
         return 0;
 }
 
-#define CAPTURE_STEPS_MAX 8192u                    /* a piece of the list is found, then copied: PROBE_IOVECS_MAX of them, and 2,000 frames of HTTP/2 */
-
+/* A piece of the list is found, then copied: PROBE_IOVECS_MAX of them; two steps or three for each frame of HTTP/2. */
 #ifdef SOCK_BY_CALL
+#define CAPTURE_STEPS_MAX 8192u
 /* bpf_loop is younger (5.17) than the kernels this is for: a walk over a map with so many values is the same. The call lies in a map, too,
  * one place a CPU: of its members the verifier then knows nothing, so one look at a step is enough for it. */
 struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, CAPTURE_STEPS_MAX); __type(key, __u32); __type(value, __u64); } steps SEC(".maps");
@@ -167,6 +166,8 @@ static __always_inline void copy_all(struct call *c) {
         *c = *at;
 }
 #else
+#define CAPTURE_STEPS_MAX (1u << 17)
+
 static long copy_step(__u32 i, void *context) {
         (void)i;
         return copy_once(context) != 0;
@@ -179,13 +180,14 @@ static __always_inline void copy_all(struct call *c) {
 
 /* frames: where the direction stands; NULL: nobody can tell. What is not followed to the end of the call is not followed any more. */
 static __always_inline void capture(struct scratch *s, struct call *c, struct probe_frames *frames) {
-        if (frames)
+        bool follows = frames && frames->state != PROBE_FRAMES_NONE;
+        if (follows)
                 s->frames = *frames;
         else
                 s->frames.state = PROBE_FRAMES_NONE;
         if (c->wanted)
                 copy_all(c);
-        if (frames) {
+        if (follows) {
                 if (c->wanted)
                         s->frames.state = PROBE_FRAMES_NONE;
                 *frames = s->frames;

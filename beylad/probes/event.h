@@ -176,8 +176,9 @@ struct probe_frames {
 };
 enum probe_frames_state {
         PROBE_FRAMES_FIRST = 0,                    /* in the first nine bytes: they tell */
-        PROBE_FRAMES_WALK = 1,
-        PROBE_FRAMES_NONE = 2,                     /* not HTTP/2, or no longer followed */
+        PROBE_FRAMES_ASKS = 1,                     /* they are followed; it began with the client's preface: HEADERS are requests */
+        PROBE_FRAMES_ANSWERS = 2,                  /* they are followed, the other direction */
+        PROBE_FRAMES_NONE = 3,                     /* not HTTP/2, or no longer followed */
 };
 
 /* Value of the map `sockets`, kept with the socket itself: it goes with it. */

@@ -15,6 +15,10 @@
 #define FRAME_SKIP_MIN 512u                        /* a shorter payload costs less captured than passed over: that ends an event */
 #define FRAMES_PREFACE 24u                         /* bytes: "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" */
 
+static __always_inline bool frames_are_followed(const struct probe_frames *f) {
+        return f->state == PROBE_FRAMES_ASKS || f->state == PROBE_FRAMES_ANSWERS;
+}
+
 /* How many of the next n bytes belong together; n > 0. */
 static __always_inline __u32 frames_piece(const struct probe_frames *f, __u32 n) {
         __u32 most = f->skip ? f->skip : f->copy ? f->copy : FRAME_HEADER - f->have;
@@ -26,7 +30,7 @@ static __always_inline bool frames_is_preface(const __u8 *h) {
 }
 
 /* Nine bytes are whole: a frame's header, or what the direction begins with. A client begins with the preface, a server with SETTINGS.
- * Returns whether they begin a request or an answer (or its trailers). */
+ * Returns whether they begin a request. */
 static __always_inline bool frames_header(struct probe_frames *f) {
         const __u8 *h = f->header;
         __u32 length = h[0] << 16 | h[1] << 8 | h[2];
@@ -34,7 +38,7 @@ static __always_inline bool frames_header(struct probe_frames *f) {
         if (f->state == PROBE_FRAMES_FIRST) {
                 bool preface = frames_is_preface(h);
                 bool settings = h[3] == FRAME_SETTINGS && !(h[5] | h[6] | h[7] | h[8]) && length < 16384;
-                f->state = preface || settings ? PROBE_FRAMES_WALK : PROBE_FRAMES_NONE;
+                f->state = preface ? PROBE_FRAMES_ASKS : settings ? PROBE_FRAMES_ANSWERS : PROBE_FRAMES_NONE;
                 f->copy = preface ? FRAMES_PREFACE - FRAME_HEADER : length;
                 return false;
         }
@@ -42,7 +46,7 @@ static __always_inline bool frames_header(struct probe_frames *f) {
                 f->skip = length;
         else
                 f->copy = length;
-        return h[3] == FRAME_HEADERS;
+        return h[3] == FRAME_HEADERS && f->state == PROBE_FRAMES_ASKS;
 }
 
 /* n captured bytes at p, as many as frames_piece() said or fewer. Returns as frames_header(). */

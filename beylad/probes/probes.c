@@ -340,9 +340,6 @@ void probes_capture_max(struct probes *p, uint32_t bytes) {
 }
 
 void probes_sleep(struct probes *p) {
-        struct probe_shut late;
-        for (unsigned i = 0; i < PROBE_SHUTS_MAX && bpf_map_lookup_and_delete_elem(p->maps.shuts, NULL, &late) == 0; i++)
-                p->event(p->ctx, &late.head);
         switches_write(p);
 }
 
@@ -350,9 +347,18 @@ int probes_fd(const struct probes *p) {
         return p->maps.events;
 }
 
+/* Ends of connections that found the ring full: once all that came before them was read. */
+static void take_late(struct probes *p) {
+        struct probe_shut late;
+        for (unsigned i = 0; i < PROBE_SHUTS_MAX && bpf_map_lookup_and_delete_elem(p->maps.shuts, NULL, &late) == 0; i++)
+                p->event(p->ctx, &late.head);
+}
+
 unsigned probes_consume(struct probes *p) {
         p->turn = 0;
         ring_consume(p->ring, on_record, p);
+        if (p->turn < PROBES_TURN_MAX)
+                take_late(p);
         return p->turn;
 }
 

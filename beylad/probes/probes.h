@@ -60,11 +60,10 @@ void probes_capture_max(struct probes *p, uint32_t bytes);
 /* For loops: readable when the ring wants to be read. */
 int probes_fd(const struct probes *p);
 /* Hands on what is in the ring, at most PROBES_TURN_MAX events, so that the loop gets its turn. Returns how many. An event of a pipelining
- * client holds dozens of requests: a turn must fit CONTEXT_HELD_MAX. */
+ * client holds dozens of requests: a turn must fit CONTEXT_HELD_MAX. When it is empty, the ends of connections that found it full, too. */
 #define PROBES_TURN_MAX 256u
 unsigned probes_consume(struct probes *p);
-/* The next event shall wake: call when the ring has been empty for a while, then consume once more. Hands on the ends of connections that found
- * the ring full. */
+/* The next event shall wake: call when the ring has been empty for a while, then consume once more. */
 void probes_sleep(struct probes *p);
 /* The kernel measures BPF programs (run_ns) while this descriptor is open; some 20 ns for each run. -errno: it may not. */
 int probes_measure(void);

@@ -270,8 +270,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
                         return 0;
         }
         e->turn = at->turn;
-        c.asks = out != !!(at->flags & PROBE_SOCKET_PASSIVE);
-        c.opens = turn && c.asks;
+        c.opens = turn && out != !!(at->flags & PROBE_SOCKET_PASSIVE);
         count(PROBE_COUNT_CALLS, 1);
         if (is_uring(sk)) {
                 at->frames[out].state = PROBE_FRAMES_NONE;
@@ -285,7 +284,7 @@ static __always_inline int moved(struct sock *sk, int ret, bool out) {
         } else if (c.wanted)
                 call_read(&c);
         capture(s, &c, &at->frames[out]);
-        if (turn && is_tls_record(s)) {
+        if (e->head.flags & PROBE_TURN && is_tls_record(s)) {        /* emit() takes the flag away with the first piece */
                 e->head.flags |= PROBE_CIPHER;
                 at->flags |= PROBE_SOCKET_TLS;
                 tls_note(t, at, ret, out);

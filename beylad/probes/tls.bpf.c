@@ -50,7 +50,8 @@ struct { __uint(type, BPF_MAP_TYPE_TASK_STORAGE); __uint(map_flags, BPF_F_NO_PRE
 #define LIBRARY_BYTES 16384u                       /* of stack a library needs for itself: 5.4 KB were seen; what lies deeper is the program, called back */
 #define NESTED_BYTES 131072u                       /* of stack between a call and one inside it: 23 KB were seen; beyond, it is another fiber's */
 
-#define FOLLOW_STEPS_MAX 4096u                     /* of one call: 1,000 frames of HTTP/2; what is behind them is not followed any more */
+#define FOLLOW_STEPS_MAX (1u << 17)                /* of one call, two or three for each frame of HTTP/2; what is behind them is not followed any more */
+#define FOLLOW_STEPS_OLD 8192u                     /* likewise, before bpf_loop */
 
 /* Plaintext on its way to the ring. */
 struct plain {
@@ -61,7 +62,8 @@ struct plain {
         __u32 turn, flags;                         /* flags: enum probe_data_flags */
         __u32 opens;                               /* it opened a request's turn, and no event of it was tried yet */
         struct probe_frames frames;                /* of the session's direction */
-        __u32 zero;                                /* verifiers before 6.4 want to see every byte written that a function is handed */
+        __u32 heads;                               /* requests that begin in the run, as the frames tell. And no byte between: verifiers before 6.4 want to
+                                                    * see every one written that a function is handed */
 };
 
 /* ---- the ring ---- */
@@ -115,7 +117,9 @@ static __noinline int emit(struct plain *p, struct probe_target *t) {
         if (r < 0) {
                 count(PROBE_COUNT_LOST, 1);
                 count(PROBE_COUNT_LOST_BYTES, bytes);
-                if (p->opens)                      /* of the pieces of a call the first alone */
+                if (frames_are_followed(&p->frames))
+                        count(PROBE_COUNT_LOST_REQUESTS, p->heads);
+                else if (p->opens)                 /* of the pieces of a call the first alone */
                         count(PROBE_COUNT_LOST_REQUESTS, 1);
         } else
                 count(PROBE_COUNT_EVENTS, 1);
@@ -125,7 +129,7 @@ static __noinline int emit(struct plain *p, struct probe_target *t) {
         p->left -= bytes;
         p->buffer += bytes;
         p->wanted -= bytes < p->wanted ? bytes : p->wanted;
-        p->run = p->passed = 0;
+        p->run = p->passed = p->heads = 0;
         return 0;
 }
 
@@ -158,7 +162,8 @@ __noinline int follow_once(struct plain *p) {
                         p->frames.state = PROBE_FRAMES_NONE;
                         return 1;
                 }
-                frames_captured(&p->frames, bytes, n);
+                if (frames_captured(&p->frames, bytes, n))
+                        p->heads++;
         } else
                 p->frames.copy -= n;
         p->run += n;
@@ -171,7 +176,7 @@ static long follow_step(__u32 i, void *context) {
 }
 
 /* Before 5.17 there is no bpf_loop: a walk over a map with so many values is the same. */
-struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, FOLLOW_STEPS_MAX); __type(key, __u32); __type(value, __u64); } steps SEC(".maps");
+struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, FOLLOW_STEPS_OLD); __type(key, __u32); __type(value, __u64); } steps SEC(".maps");
 
 static long follow_walk(void *map, const void *key, void *value, void *context) {
         return follow_once(context) != 0;
@@ -232,7 +237,7 @@ static __noinline int passed(struct probe_session *s, struct plain *p, struct pr
         count(PROBE_COUNT_CALLS, 1);
         p->opens = opens;
         p->wanted = p->buffer ? n : 0;
-        p->run = p->passed = 0;
+        p->run = p->passed = p->heads = 0;
         if (p->buffer && s->frames[out].state != PROBE_FRAMES_NONE)
                 follow(&s->frames[out], p, n);
         for (__u32 i = 0; i < PROBE_CALL_MAX / PROBE_CAPTURE_MAX && (i ? p->wanted : p->left); i++) {

@@ -247,6 +247,49 @@ def test_the_end_of_a_connection_that_finds_the_ring_full_comes_later(observe, n
     assert d.stats()["events_lost"] > 0
 
 
+@pytest.mark.row("BEY-19")
+def test_ends_of_connections_that_waited_are_heard_of_under_steady_load(observe, nginx):
+    """The ring is never quiet for a second; the queue of lost ends is read all the same."""
+    d = observe(nginx)
+    held = [socket.create_connection(("127.0.0.1", nginx.port)) for _ in range(50)]
+    for c in held:
+        c.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\n")
+    until("their requests to be open", lambda: d.stats()["spans_open"] == 50)
+    d.process.send_signal(signal.SIGSTOP)
+    try:
+        subprocess.run(["ab", "-q", "-k", "-n", "40000", "-c", "4", f"{nginx.url}/flood"], check=True, stdout=subprocess.DEVNULL)
+        for c in held:
+            c.close()
+    finally:
+        d.process.send_signal(signal.SIGCONT)
+    # Not asked meanwhile: whoever asks for stats empties the ring, and then it looks quiet.
+    with socket.create_connection(("127.0.0.1", nginx.port)) as c:
+        for _ in range(200):
+            c.sendall(b"GET /steady HTTP/1.1\r\nHost: x\r\n\r\n")
+            assert c.recv(1000)
+            time.sleep(0.02)
+        assert d.stats()["spans_open"] <= 1
+
+
+@pytest.mark.row("BEY-19")
+@pytest.mark.parametrize("streams", [1, 10])
+def test_a_ring_that_overflows_over_http2_by_tls(observe, server, certificates, streams):
+    """As test_a_ring_that_overflows_over_http2, encrypted."""
+    s = nginx_started(server, f" ssl http2; ssl_certificate {certificates.path('good.pem')}; ssl_certificate_key {certificates.path('good.key')}")
+    d = observe(s)
+    flood = subprocess.Popen(["h2load", "-n", "70000", "-c", "4", "-m", str(streams), f"https://127.0.0.1:{s.port}/flood"], stdout=subprocess.DEVNULL)
+    until_counted(s, 1000)
+    d.process.send_signal(signal.SIGSTOP)
+    try:
+        until_counted(s, 50_000)
+    finally:
+        d.process.send_signal(signal.SIGCONT)
+    assert flood.wait(60) == 0
+    assert quiet(s) == 70_000
+    spans, lost = balanced(d, 70_000, 10)
+    assert lost > 0 and spans > 0
+
+
 # ---- lives ----
 
 class Client(threading.Thread):

@@ -126,6 +126,39 @@ def test_ipv6_and_what_is_no_stream(observe, server):
     assert e.settled() == [] and e.stats()["calls"] == calls
 
 
+WHOLE_CALLS = """
+import socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+while True:
+    c, _ = listener.accept()
+    while data := c.recv(1 << 20):
+        head, _, body = data.partition(b"\\r\\n\\r\\n")
+        missing = int(head.rpartition(b"Content-Length: ")[2]) - len(body)
+        while missing:
+            missing -= len(c.recv(missing))
+        c.sendall(b"HTTP/1.1 200 OK\\r\\nContent-Length: 0\\r\\n\\r\\n")
+    c.close()
+"""
+
+
+@pytest.mark.row("BEY-10")
+def test_a_body_that_looks_like_tls_in_the_midst_of_a_call(observe, server):
+    """The kernel side hands a call on in pieces of 16 KiB: what a later piece begins with says nothing of the connection."""
+    s = server([sys.executable, "-c", WHOLE_CALLS, PORT])
+    d = observe([s.port]).attached(s.pid)
+    head = b"POST /up HTTP/1.1\r\nHost: x\r\nContent-Length: 20000\r\n\r\n"
+    body = bytearray(b"a" * 20000)
+    body[16384 - len(head):16387 - len(head)] = b"\x16\x03\x01"
+    with socket.create_connection(("127.0.0.1", s.port)) as c:
+        c.sendall(head + body)
+        assert c.recv(1000)
+        for i in range(5):
+            c.sendall(b"GET /after HTTP/1.1\r\nHost: x\r\nContent-Length: 0\r\n\r\n")
+            assert c.recv(1000)
+    assert len(d.servers(6)) == 6
+    assert d.stats()["connections_encrypted"] == 0
+
+
 @pytest.mark.row("BEY-07")
 def test_a_stock_http_server_and_its_own_log(observe, server, tmp_path):
     """python -m http.server as it is: HTTP/1.0, files, the log on stderr."""
