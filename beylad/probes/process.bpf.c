@@ -60,12 +60,8 @@ int list_listeners(struct bpf_iter__task_file *ctx) {
         struct file *file = ctx->file;
         if (!task || !file)
                 return 0;
-        struct socket *socket = bpf_sock_from_file(file);
-        if (!socket || !socket->sk)
-                return 0;
-        struct sock *sk = socket->sk;
-        __u16 family = sk->__sk_common.skc_family;
-        if (sk->__sk_common.skc_state != TCP_LISTEN || (family != AF_INET && family != AF_INET6))
+        struct sock *sk = inet_sock_of(file);
+        if (!sk || sk->__sk_common.skc_state != TCP_LISTEN)
                 return 0;
         struct probe_found f = { .inode = file->f_inode->i_ino, .tgid = task->tgid, .port = sk->__sk_common.skc_num };
         f.netns = BPF_CORE_READ(sk, __sk_common.skc_net.net, ns.inum);

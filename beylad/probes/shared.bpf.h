@@ -53,6 +53,15 @@ static __always_inline __u64 wake_flags(struct probe_switches *s) {
         return BPF_RB_FORCE_WAKEUP;
 }
 
+/* The IPv4 or IPv6 socket that a file is; NULL: it is another thing. For iterators. */
+static __always_inline struct sock *inet_sock_of(struct file *file) {
+        struct socket *socket = bpf_sock_from_file(file);
+        if (!socket || !socket->sk)
+                return NULL;
+        __u16 family = socket->sk->__sk_common.skc_family;
+        return family == AF_INET || family == AF_INET6 ? socket->sk : NULL;
+}
+
 static __always_inline void head_set(struct probe_head *h, __u8 kind, __u8 flags, __u32 size, __u64 now) {
         __u64 id = bpf_get_current_pid_tgid();
         h->kind = kind;

@@ -73,12 +73,8 @@ int name_sockets(struct bpf_iter__task_file *ctx) {
         struct file *file = ctx->file;
         if (!ctx->task || !file)
                 return 0;
-        struct socket *socket = bpf_sock_from_file(file);
-        if (!socket || !socket->sk)
-                return 0;
-        struct sock *sk = socket->sk;
-        __u16 family = sk->__sk_common.skc_family;
-        if (family == AF_INET || family == AF_INET6)
+        struct sock *sk = inet_sock_of(file);
+        if (sk)
                 bpf_get_socket_cookie(sk);
         return 0;
 }

@@ -7,7 +7,7 @@ import subprocess
 import pytest
 
 from env.beylad import Beylad, why_not
-from env.beylad_servers import Postgres, Redis, needs
+from env.beylad_servers import Redis, needs, postgres
 from env.daemon import Collectord, binary
 from env.servers import Nowhere, started as servers_started
 from env.sink import Sink
@@ -139,8 +139,8 @@ def nowhere():
 
 @pytest.fixture
 def observe(beylad, nowhere):
-    """observe(ports, config): beylad whose spans only the test reads."""
-    return lambda ports=(), config=None: beylad(ports, {**nowhere.config, **(config or {})})
+    """observe(ports, config, ...): beylad whose spans only the test reads."""
+    return lambda ports=(), config=None, **options: beylad(ports, {**nowhere.config, **(config or {})}, **options)
 
 
 @pytest.fixture
@@ -170,17 +170,8 @@ def redis(tmp_path, ends):
 
 @pytest.fixture(scope="module")
 def cluster():
-    """One for all tests: making it takes two seconds. Each looks at the log from where it begins."""
-    try:
-        p = Postgres()
-    except (ValueError, KeyError) as e:
-        pytest.skip(f"PostgreSQL or its user is not there: {e}")
-    try:
-        p.start()
-        p.client("psql", "-c", "CREATE TABLE things (id int PRIMARY KEY, name text)")
+    with postgres() as p:
         yield p
-    finally:
-        p.stop()
 
 
 @pytest.fixture

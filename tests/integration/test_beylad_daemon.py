@@ -11,26 +11,9 @@ import pytest
 from env.beylad import Span
 from env.daemon import binary
 from env.destinations import document, remote
-from env.servers import PORT, Nowhere, ask, python_server, started
+from env.servers import PORT, ask, python_server
 from env.wait import until
 from test_beylad_exact import nginx_started
-
-
-@pytest.fixture
-def server(tmp_path, request):
-    yield from started(tmp_path, request)
-
-
-@pytest.fixture(scope="module")
-def nowhere():
-    receiver = Nowhere()
-    yield receiver
-    receiver.stop()
-
-
-@pytest.fixture
-def observe(beylad, nowhere):
-    return lambda ports=(), config=None, **options: beylad(ports, config={**nowhere.config, **(config or {})}, **options)
 
 
 def shown(d, verb):

@@ -1,5 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Nothing is lost in silence: spans and counted losses are the requests that the server counted itself, at any load and whatever ends in the midst of it."""
+import contextlib
 import ctypes
 import http.client
 import os
@@ -49,11 +50,6 @@ def nginx_started(server, http2=""):
 def nginx(server):
     """An nginx with one worker, and an access log with a line for each request."""
     return nginx_started(server)
-
-
-@pytest.fixture
-def nginx_http2(server):
-    return nginx_started(server, " http2")
 
 
 @pytest.fixture
@@ -143,6 +139,25 @@ class Flood:
         self.process.wait(20)
 
 
+def held_open(d, s):
+    """Connections with a request that does not end."""
+    held = [socket.create_connection(("127.0.0.1", s.port)) for _ in range(50)]
+    for c in held:
+        c.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\n")
+    until("their requests to be open", lambda: d.stats()["spans_open"] == 50)
+    return held
+
+
+@contextlib.contextmanager
+def asleep(d):
+    """beylad is stopped meanwhile: the ring fills."""
+    d.process.send_signal(signal.SIGSTOP)
+    try:
+        yield
+    finally:
+        d.process.send_signal(signal.SIGCONT)
+
+
 def until_counted(s, more):
     """Waits until the server has served so many more."""
     begun = counted(s)
@@ -167,11 +182,8 @@ def test_a_ring_that_overflows_is_counted_to_the_last_request(observe, nginx, st
     flood = Flood(nginx)
     for _ in range(stops):
         until_counted(nginx, 1000)
-        d.process.send_signal(signal.SIGSTOP)
-        try:
+        with asleep(d):
             until_counted(nginx, 40_000)           # the ring holds fewer
-        finally:
-            d.process.send_signal(signal.SIGCONT)
     flood.end()
     n = quiet(nginx)
     spans, lost = balanced(d, n, 40)
@@ -190,11 +202,8 @@ def test_a_ring_that_overflows_with_new_connections(observe, nginx):
     until_running.start()
     try:
         until_counted(nginx, 1000)
-        d.process.send_signal(signal.SIGSTOP)
-        try:
+        with asleep(d):
             until_counted(nginx, 40_000)
-        finally:
-            d.process.send_signal(signal.SIGCONT)
     finally:
         until_running.join()
     n = quiet(nginx)
@@ -204,43 +213,38 @@ def test_a_ring_that_overflows_with_new_connections(observe, nginx):
 
 
 @pytest.mark.row("BEY-19")
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
 @pytest.mark.parametrize("streams", [1, 10])
-def test_a_ring_that_overflows_over_http2(observe, nginx_http2, streams):
+def test_a_ring_that_overflows_over_http2(observe, server, certificates, streams, tls):
     """One call may bring several requests: each that finds the ring full is counted."""
-    d = observe(nginx_http2)
-    flood = subprocess.Popen(["h2load", "-n", "70000", "-c", "4", "-m", str(streams), f"{nginx_http2.url}/flood"], stdout=subprocess.DEVNULL)
-    until_counted(nginx_http2, 1000)
-    d.process.send_signal(signal.SIGSTOP)
-    try:
-        until_counted(nginx_http2, 50_000)
-    finally:
-        d.process.send_signal(signal.SIGCONT)
+    keys = f"ssl; ssl_certificate {certificates.path('good.pem')}; ssl_certificate_key {certificates.path('good.key')}" if tls else ""
+    s = nginx_started(server, f" http2 {keys}")
+    d = observe(s)
+    flood = subprocess.Popen(["h2load", "-n", "70000", "-c", "4", "-m", str(streams), f"{'https' if tls else 'http'}://127.0.0.1:{s.port}/flood"],
+                             stdout=subprocess.DEVNULL)
+    until_counted(s, 1000)
+    with asleep(d):
+        until_counted(s, 50_000)
     assert flood.wait(60) == 0
-    n = quiet(nginx_http2)
+    n = quiet(s)
     assert n == 70_000
     spans, lost = balanced(d, n, 40)
     assert lost > 0 and spans > 0
-    balanced_at_the_end(d, nginx_http2, n)
+    balanced_at_the_end(d, s, n)
 
 
 @pytest.mark.row("BEY-19")
 def test_the_end_of_a_connection_that_finds_the_ring_full_comes_later(observe, nginx):
     """What was open on it is over, and the connection forgotten; else both would stay until the sweep."""
     d = observe(nginx)
-    held = [socket.create_connection(("127.0.0.1", nginx.port)) for _ in range(50)]
-    for c in held:
-        c.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\n")
-    until("their requests to be open", lambda: d.stats()["spans_open"] == 50)
+    held = held_open(d, nginx)
     flood = Flood(nginx)
     until_counted(nginx, 1000)
-    d.process.send_signal(signal.SIGSTOP)
-    try:
+    with asleep(d):
         until_counted(nginx, 40_000)
         for c in held:
             c.close()
         until_counted(nginx, 1000)
-    finally:
-        d.process.send_signal(signal.SIGCONT)
     flood.end()
     until("nothing to be open", lambda: d.stats()["spans_open"] == 0)
     until("every connection to be forgotten", lambda: d.stats()["connections"] == 0)
@@ -251,17 +255,11 @@ def test_the_end_of_a_connection_that_finds_the_ring_full_comes_later(observe, n
 def test_ends_of_connections_that_waited_are_heard_of_under_steady_load(observe, nginx):
     """The ring is never quiet for a second; the queue of lost ends is read all the same."""
     d = observe(nginx)
-    held = [socket.create_connection(("127.0.0.1", nginx.port)) for _ in range(50)]
-    for c in held:
-        c.sendall(b"GET /held HTTP/1.1\r\nHost: x\r\n")
-    until("their requests to be open", lambda: d.stats()["spans_open"] == 50)
-    d.process.send_signal(signal.SIGSTOP)
-    try:
+    held = held_open(d, nginx)
+    with asleep(d):
         subprocess.run(["ab", "-q", "-k", "-n", "40000", "-c", "4", f"{nginx.url}/flood"], check=True, stdout=subprocess.DEVNULL)
         for c in held:
             c.close()
-    finally:
-        d.process.send_signal(signal.SIGCONT)
     # Not asked meanwhile: whoever asks for stats empties the ring, and then it looks quiet.
     with socket.create_connection(("127.0.0.1", nginx.port)) as c:
         for _ in range(200):
@@ -269,25 +267,6 @@ def test_ends_of_connections_that_waited_are_heard_of_under_steady_load(observe,
             assert c.recv(1000)
             time.sleep(0.02)
         assert d.stats()["spans_open"] <= 1
-
-
-@pytest.mark.row("BEY-19")
-@pytest.mark.parametrize("streams", [1, 10])
-def test_a_ring_that_overflows_over_http2_by_tls(observe, server, certificates, streams):
-    """As test_a_ring_that_overflows_over_http2, encrypted."""
-    s = nginx_started(server, f" ssl http2; ssl_certificate {certificates.path('good.pem')}; ssl_certificate_key {certificates.path('good.key')}")
-    d = observe(s)
-    flood = subprocess.Popen(["h2load", "-n", "70000", "-c", "4", "-m", str(streams), f"https://127.0.0.1:{s.port}/flood"], stdout=subprocess.DEVNULL)
-    until_counted(s, 1000)
-    d.process.send_signal(signal.SIGSTOP)
-    try:
-        until_counted(s, 50_000)
-    finally:
-        d.process.send_signal(signal.SIGCONT)
-    assert flood.wait(60) == 0
-    assert quiet(s) == 70_000
-    spans, lost = balanced(d, 70_000, 10)
-    assert lost > 0 and spans > 0
 
 
 # ---- lives ----

@@ -11,7 +11,7 @@ import subprocess
 import pytest
 
 from env.beylad import close, nothing_lost
-from env.beylad_servers import PLAIN_ENV, Postgres, Redis, Upstream, built, http_get, in_threads, needs
+from env.beylad_servers import PLAIN_ENV, Upstream, built, http_get, in_threads, needs, postgres
 from test_beylad_servers import calls_out, of_record, of_span, path_of, serves
 
 pytestmark = pytest.mark.slow
@@ -233,22 +233,12 @@ def test_grpc_calls_out(go, server, web, observe, ends):
 
 @pytest.fixture(scope="module")
 def cluster():
-    try:
-        p = Postgres()
-    except (ValueError, KeyError) as e:
-        pytest.skip(f"PostgreSQL or its user is not there: {e}")
-    try:
-        p.start()
-        p.client("psql", "-c", "CREATE TABLE things (id int PRIMARY KEY, name text)", "-c", "CREATE TABLE others (id int)")
+    with postgres("others (id int)") as p:
         yield p
-    finally:
-        p.stop()
 
 
 @pytest.fixture
-def store(go, server, tmp_path, ends, cluster):
-    needs("redis-server", "redis-cli", "redis-benchmark")
-    redis = ends(Redis(tmp_path)).start()
+def store(go, server, redis, cluster):
     s = server([go / "store", "{port}", "{log}", str(redis.port), f"postgres://tester@127.0.0.1:{cluster.port}/postgres?sslmode=disable&pool_max_conns=20"])
     s.redis = redis
     return s

@@ -2,6 +2,7 @@
 """Real servers that beylad observes, each with its own account of what it served: nginx and its access log, redis-server and its counters,
 postgres and its log, nghttpd and what it prints, programs of ours that write a line a request."""
 import collections
+import contextlib
 import hashlib
 import http.client
 import http.server
@@ -205,6 +206,24 @@ class Redis(Server):
 # ---- PostgreSQL ----
 
 POSTGRES_ENV = {"PGSSLMODE": "disable", "PGGSSENCMODE": "disable"}
+
+@contextlib.contextmanager
+def postgres(*tables, prepare=None):
+    """A Postgres with these tables; prepare(it) comes before its start. Skips where there is none: making it takes two seconds, so it is for all tests of a
+    module, and each looks at the log from where it begins."""
+    try:
+        p = Postgres()
+    except (ValueError, KeyError) as e:
+        pytest.skip(f"PostgreSQL or its user is not there: {e}")
+    if prepare:
+        prepare(p)
+    try:
+        p.start()
+        p.client("psql", *(x for t in ("things (id int PRIMARY KEY, name text)", *tables) for x in ("-c", f"CREATE TABLE {t}")))
+        yield p
+    finally:
+        p.stop()
+
 
 class Postgres(Server):
     """A cluster of its own, as a user that is not root; every statement is in its log."""

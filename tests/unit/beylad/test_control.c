@@ -14,6 +14,7 @@
 #include "libtelemetry/config.h"
 #include "libtelemetry/line_server.h"
 #include "libtelemetry/log.h"
+#include "tests/unit/libtelemetry/line_client.h"
 
 /* ---- a daemon of a few words ---- */
 
@@ -173,41 +174,7 @@ static int teardown(void **state) {
         return uv_loop_close(&s->loop) < 0 || access(s->path, F_OK) == 0;      /* its socket goes with it */
 }
 
-static int client(const struct server *s) {
-        struct sockaddr_un a = { .sun_family = AF_UNIX };
-        memcpy(a.sun_path, s->path, strlen(s->path) + 1);
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-        return fd;
-}
-
-/* Everything until the server closes, or has ended so many answers. Returns how many bytes; text holds the first of them. */
-static size_t hear(struct server *s, int fd, unsigned answers, char *text, size_t room) {
-        size_t n = 0;
-        char before = '\0';
-        for (uint64_t end = uv_hrtime() + 20 * TEL_NS_PER_S; answers > 0;) {
-                char part[4096];
-                assert_true(uv_hrtime() < end);
-                uv_run(&s->loop, UV_RUN_NOWAIT);
-                ssize_t k = read(fd, part, sizeof(part));
-                if (k == 0 || (k < 0 && errno != EAGAIN))
-                        break;
-                for (ssize_t i = 0; i < k; i++, n++) {
-                        if (n + 1 < room)
-                                text[n] = part[i];
-                        answers -= before == '\n' && part[i] == '\n';
-                        before = part[i];
-                }
-        }
-        text[TEL_MIN(n, room - 1)] = '\0';
-        return n;
-}
-
-static void tell(int fd, const char *bytes, size_t n) {
-        assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), n);
-}
-
-#define TELL(fd, literal) tell(fd, literal, sizeof(literal) - 1)
+#define TELL(fd, literal) line_tell(fd, literal, sizeof(literal) - 1)
 
 static void test_conversation(void **state) {
         struct server *s = *state;
@@ -215,18 +182,18 @@ static void test_conversation(void **state) {
         struct stat st;
         assert_int_equal(stat(s->path, &st), 0);
         assert_int_equal(st.st_mode & 0777, 0660);
-        int fd = client(s);
+        int fd = line_client(s->path);
         TELL(fd, "sta");                                       /* a line in two parts, with a carriage return */
         uv_run(&s->loop, UV_RUN_NOWAIT);
         TELL(fd, "tus\r\n\n");
-        hear(s, fd, 1, text, sizeof(text));
+        line_hear(&s->loop, fd, 1, text, sizeof(text));
         assert_string_equal(text, "status of us\n\n");
         TELL(fd, "stats\njson explain 7\nexplain 404\n");      /* several at once, in order */
-        hear(s, fd, 3, text, sizeof(text));
+        line_hear(&s->loop, fd, 3, text, sizeof(text));
         assert_string_equal(text, "stats of us\n\n{\"pid\":7}\n\nerror: no process \"404\"\n\n");
         TELL(fd, "status\nreload");                            /* what stands before the end counts as a line */
         shutdown(fd, SHUT_WR);
-        hear(s, fd, 99, text, sizeof(text));
+        line_hear(&s->loop, fd, 99, text, sizeof(text));
         assert_string_equal(text, "status of us\n\nreloaded\n\n");
         close(fd);
 }
@@ -235,14 +202,14 @@ static void test_long_line(void **state) {
         struct server *s = *state;
         char text[1024], line[CONTROL_LINE_MAX];
         memset(line, 'x', sizeof(line));
-        int fd = client(s);
-        tell(fd, line, sizeof(line) - 1);
+        int fd = line_client(s->path);
+        line_tell(fd, line, sizeof(line) - 1);
         uv_run(&s->loop, UV_RUN_NOWAIT);
         TELL(fd, "\n");                                        /* just fits */
-        hear(s, fd, 1, text, sizeof(text));
+        line_hear(&s->loop, fd, 1, text, sizeof(text));
         assert_non_null(strstr(text, "unknown verb"));
-        tell(fd, line, sizeof(line));
-        hear(s, fd, 99, text, sizeof(text));
+        line_tell(fd, line, sizeof(line));
+        line_hear(&s->loop, fd, 99, text, sizeof(text));
         assert_string_equal(text, "error: a line has at most 1023 bytes\n\n");
         close(fd);
 }
@@ -252,20 +219,20 @@ static void test_connections_are_bounded(void **state) {
         char text[64];
         int fds[CONTROL_CONNECTIONS_MAX];
         for (size_t i = 0; i < TEL_ARRAY_LEN(fds); i++) {
-                fds[i] = client(s);
+                fds[i] = line_client(s->path);
                 TELL(fds[i], "status\n");
-                hear(s, fds[i], 1, text, sizeof(text));
+                line_hear(&s->loop, fds[i], 1, text, sizeof(text));
         }
-        int more = client(s);
-        hear(s, more, 99, text, sizeof(text));
+        int more = line_client(s->path);
+        line_hear(&s->loop, more, 99, text, sizeof(text));
         assert_string_equal(text, "error: too many connections\n\n");
         close(more);
         close(fds[0]);
         for (int i = 0; i < 10; i++)
                 uv_run(&s->loop, UV_RUN_NOWAIT);
-        more = client(s);
+        more = line_client(s->path);
         TELL(more, "stats\n");
-        hear(s, more, 1, text, sizeof(text));
+        line_hear(&s->loop, more, 1, text, sizeof(text));
         assert_string_equal(text, "stats of us\n\n");
         close(more);
         for (size_t i = 1; i < TEL_ARRAY_LEN(fds); i++)

@@ -11,6 +11,8 @@
 
 #include <cmocka.h>
 
+#include "tests/unit/libtelemetry/line_client.h"
+
 #define LINE_MAX_BYTES 32
 #define PEERS_MAX 3
 #define QUEUE_MAX (256u << 10)
@@ -126,50 +128,16 @@ static int teardown(void **state) {
 
 /* ---- its peers ---- */
 
-static int client(const struct server *s) {
-        struct sockaddr_un a = { .sun_family = AF_UNIX };
-        memcpy(a.sun_path, s->path, strlen(s->path) + 1);
-        int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-        assert_int_equal(connect(fd, (struct sockaddr *)&a, sizeof(a)), 0);
-        return fd;
-}
-
 static void turn(struct server *s, unsigned times) {
         while (times-- > 0)
                 uv_run(&s->loop, UV_RUN_NOWAIT);
 }
 
-static void tell(int fd, const char *bytes, size_t n) {
-        assert_int_equal(send(fd, bytes, n, MSG_NOSIGNAL), n);
-}
-
-#define TELL(fd, literal) tell(fd, literal, sizeof(literal) - 1)
-
-/* Everything until the server closes, or has ended so many answers. Returns how many bytes; text holds the first of them. */
-static size_t hear(struct server *s, int fd, unsigned answers, char *text, size_t room) {
-        size_t n = 0;
-        char before = '\n';
-        for (uint64_t until = uv_hrtime() + 20 * TEL_NS_PER_S; answers > 0;) {
-                char part[4096];
-                assert_true(uv_hrtime() < until);
-                turn(s, 1);
-                ssize_t k = read(fd, part, sizeof(part));
-                if (k == 0 || (k < 0 && errno != EAGAIN))
-                        break;
-                for (ssize_t i = 0; i < k; i++, n++) {
-                        if (n + 1 < room)
-                                text[n] = part[i];
-                        answers -= before == '\n' && part[i] == '\n';
-                        before = part[i];
-                }
-        }
-        text[TEL_MIN(n, room - 1)] = '\0';
-        return n;
-}
+#define TELL(fd, literal) line_tell(fd, literal, sizeof(literal) - 1)
 
 static void assert_hears(struct server *s, int fd, unsigned answers, const char *expected) {
         char text[1024];
-        hear(s, fd, answers, text, sizeof(text));
+        line_hear(&s->loop, fd, answers, text, sizeof(text));
         assert_string_equal(text, expected);
 }
 
@@ -185,12 +153,12 @@ static void test_every_split(void **state) {
         s->chunks = 0;
         for (size_t i = 0; i <= n; i++)
                 for (size_t j = i; j <= n; j++) {
-                        int fd = client(s);
-                        tell(fd, in, i);
+                        int fd = line_client(s->path);
+                        line_tell(fd, in, i);
                         turn(s, 2);
-                        tell(fd, in + i, j - i);
+                        line_tell(fd, in + i, j - i);
                         turn(s, 2);
-                        tell(fd, in + j, n - j);
+                        line_tell(fd, in + j, n - j);
                         shutdown(fd, SHUT_WR);
                         assert_hears(s, fd, TO_THE_END, "one\n\ntwo words\n\n\nr\rest\n\nlast\n\n");
                         close(fd);
@@ -202,25 +170,25 @@ static void test_every_split(void **state) {
 static void test_endless_line(void **state) {
         struct server *s = *state;
         char line[LINE_MAX_BYTES + 1], answer[LINE_MAX_BYTES + 2];
-        int fd = client(s);
+        int fd = line_client(s->path);
         memset(line, 'x', sizeof(line));
         line[LINE_MAX_BYTES - 1] = '\n';
         snprintf(answer, sizeof(answer), "%.*s\n", LINE_MAX_BYTES, line);
-        tell(fd, line, LINE_MAX_BYTES);
+        line_tell(fd, line, LINE_MAX_BYTES);
         assert_hears(s, fd, 1, answer);
         line[LINE_MAX_BYTES - 1] = 'x';
-        tell(fd, line, LINE_MAX_BYTES - 1);
+        line_tell(fd, line, LINE_MAX_BYTES - 1);
         turn(s, 5);
         assert_int_equal(recv(fd, answer, sizeof(answer), 0), -1);     /* one byte may still be its end */
         TELL(fd, "xx\nthis is not heard\n");
         assert_hears(s, fd, TO_THE_END, "error: a line has at most 31 bytes\n\n");
         assert_int_equal(s->runs, 1);
         close(fd);
-        fd = client(s);
+        fd = line_client(s->path);
         TELL(fd, "news\n");
         turn(s, 5);
         assert_int_equal(s->streams, 1);
-        tell(fd, line, LINE_MAX_BYTES);                                /* which ends a stream too */
+        line_tell(fd, line, LINE_MAX_BYTES);                                /* which ends a stream too */
         assert_hears(s, fd, TO_THE_END, "error: a line has at most 31 bytes\n\n");
         close(fd);
 }
@@ -229,7 +197,7 @@ static void test_endless_line(void **state) {
 static void test_reader_that_does_not_read(void **state) {
         struct server *s = *state;
         char text[64];
-        int slow = client(s), other = client(s);
+        int slow = line_client(s->path), other = line_client(s->path);
         TELL(slow, "big\nbig\n");
         turn(s, 20);
         TELL(slow, "big\nlast\n");
@@ -238,7 +206,7 @@ static void test_reader_that_does_not_read(void **state) {
         TELL(other, "hello\n");
         assert_hears(s, other, 1, "hello\n\n");
         assert_int_equal(s->runs, 2);
-        assert_int_equal(hear(s, slow, 4, text, sizeof(text)), 3 * (512 * 1024 + 1) + 6);
+        assert_int_equal(line_hear(&s->loop, slow, 4, text, sizeof(text)), 3 * (512 * 1024 + 1) + 6);
         assert_int_equal(s->runs, 5);
         close(slow);
         close(other);
@@ -250,14 +218,14 @@ static void test_reader_that_does_not_read(void **state) {
 static void test_stream(void **state) {
         struct server *s = *state;
         char text[64];
-        int fd = client(s);
+        int fd = line_client(s->path);
         s->chunks = 100;
         TELL(fd, "count\nnext\n");
         turn(s, 20);
         assert_int_equal(s->streams, 1);
         assert_int_equal(s->runs, 1);
         assert_in_range(s->budget.used, QUEUE_MAX / 2, QUEUE_MAX + CHUNK);
-        assert_int_equal(hear(s, fd, 2, text, sizeof(text)), 100 * CHUNK + 1 + 6);
+        assert_int_equal(line_hear(&s->loop, fd, 2, text, sizeof(text)), 100 * CHUNK + 1 + 6);
         assert_int_equal(s->streams, 0);
         assert_int_equal(s->budget.used, 0);
         close(fd);
@@ -267,7 +235,7 @@ static void test_stream(void **state) {
 static void test_endless_stream(void **state) {
         struct server *s = *state;
         char text[64] = "";
-        int fd = client(s), other = client(s);
+        int fd = line_client(s->path), other = line_client(s->path);
         TELL(fd, "news\n");
         TELL(other, "flow\n");
         turn(s, 10);
@@ -280,7 +248,7 @@ static void test_endless_stream(void **state) {
         assert_hears(s, fd, 2, "\nnext\n\n");
         assert_int_equal(s->streams, 1);
         TELL(other, "\n");                                     /* an empty line does, too */
-        assert_true(hear(s, other, 1, text, sizeof(text)) >= QUEUE_MAX);
+        assert_true(line_hear(&s->loop, other, 1, text, sizeof(text)) >= QUEUE_MAX);
         assert_int_equal(s->streams, 0);
         close(fd);
         close(other);
@@ -292,7 +260,7 @@ static void test_peer_that_is_gone(void **state) {
         char text[64];
         int fds[PEERS_MAX];
         for (size_t i = 0; i < TEL_ARRAY_LEN(fds); i++) {
-                fds[i] = client(s);
+                fds[i] = line_client(s->path);
                 TELL(fds[i], "news\n");
                 shutdown(fds[i], SHUT_WR);
                 turn(s, 5);
@@ -301,7 +269,7 @@ static void test_peer_that_is_gone(void **state) {
         close(fds[0]);
         turn(s, 5);
         assert_int_equal(s->streams, PEERS_MAX);               /* nothing says that a peer which said all has left */
-        int fd = client(s);
+        int fd = line_client(s->path);
         TELL(fd, "hello\n");
         assert_hears(s, fd, 1, "hello\n\n");
         assert_int_equal(s->streams, PEERS_MAX - 1);
@@ -321,16 +289,16 @@ static void test_connections_are_bounded(void **state) {
         struct server *s = *state;
         int fds[PEERS_MAX];
         for (size_t i = 0; i < TEL_ARRAY_LEN(fds); i++) {
-                fds[i] = client(s);
+                fds[i] = line_client(s->path);
                 TELL(fds[i], "hello\n");
                 assert_hears(s, fds[i], 1, "hello\n\n");
         }
-        int more = client(s);
+        int more = line_client(s->path);
         assert_hears(s, more, TO_THE_END, "error: too many connections\n\n");
         close(more);
         close(fds[0]);
         turn(s, 10);
-        more = client(s);
+        more = line_client(s->path);
         TELL(more, "hello\n");
         assert_hears(s, more, 1, "hello\n\n");
         close(more);
@@ -343,8 +311,8 @@ static void test_closed_in_the_middle(void **state) {
         struct server *s = *state;
         static const char *const lines[] = { "big\n", "flow\n", "news\n", "half a li" };
         for (size_t i = 0; i < TEL_ARRAY_LEN(lines); i++) {
-                int fd = client(s);
-                tell(fd, lines[i], strlen(lines[i]));
+                int fd = line_client(s->path);
+                line_tell(fd, lines[i], strlen(lines[i]));
                 turn(s, 5);
                 close(fd);
                 turn(s, 5);
@@ -354,12 +322,12 @@ static void test_closed_in_the_middle(void **state) {
         for (size_t i = 0; i < TEL_ARRAY_LEN(lines); i++) {
                 const struct tel_line_server_options options = options_of(s);
                 char error[TEL_UNIX_LISTEN_ERROR_MAX], text[16];
-                int fd = client(s), other = client(s);
-                tell(fd, lines[i], strlen(lines[i]));
+                int fd = line_client(s->path), other = line_client(s->path);
+                line_tell(fd, lines[i], strlen(lines[i]));
                 TELL(other, "flow\n");
                 turn(s, 5);
                 stop(s);
-                hear(s, fd, TO_THE_END, text, sizeof(text));
+                line_hear(&s->loop, fd, TO_THE_END, text, sizeof(text));
                 close(fd);
                 close(other);
                 assert_int_equal(tel_line_server_new(&options, &s->lines, error), 0);
@@ -404,7 +372,7 @@ static void test_socket_handed_over(void **state) {
         options.fd = tel_unix_listen(s->path, 0600, error);
         assert_true(options.fd >= 0);
         assert_int_equal(tel_line_server_new(&options, &s->lines, error), 0);
-        int fd = client(s);
+        int fd = line_client(s->path);
         TELL(fd, "hello\n");
         assert_hears(s, fd, 1, "hello\n\n");
         close(fd);
