@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from env.beylad import close, nothing_lost, of_query, operations
-from env.beylad_servers import PLAIN_ENV, Redis, Upstream, built, http_get, in_threads, needs, postgres
+from env.beylad_servers import PLAIN_ENV, Nginx, Redis, Upstream, built, http_get, in_threads, needs, postgres
 from env.daemon import binary
-from env.servers import PROGRAMS, Server
-from env.wait import free_port, until
+from env.servers import PROGRAMS
+from env.wait import until
 from test_beylad_protocols import STATEMENTS, both_ends_of
 
 pytestmark = pytest.mark.row("BEY-10")
@@ -181,51 +181,13 @@ def test_redis_cli_as_a_client(redis, observe):
 
 # ---- nginx ----
 
-class TlsNginx(Server):
-    """Static files by TLS, HTTP/1.1 and HTTP/2 on one port."""
-
-    FIELDS = {"method": "request_method", "path": "uri", "status": "status", "body": "body_bytes_sent", "protocol": "server_protocol", "seconds": "request_time"}
-
-    def __init__(self, folder, certificates):
-        folder = Path(folder) / "nginx"
-        self.files = folder / "files"
-        self.files.mkdir(parents=True)
-        port, conf = free_port(), folder / "nginx.conf"
-        fields = ",".join(f'"{name}":"${value}"' for name, value in self.FIELDS.items())
-        folders = "".join(f"{kind}_temp_path {folder}/{kind};\n" for kind in ("client_body", "proxy", "fastcgi", "uwsgi", "scgi"))
-        conf.write_text(f"""
-user root;
-daemon off;
-worker_processes 2;
-pid {folder}/pid;
-error_log {folder}/error.log;
-events {{ worker_connections 512; }}
-http {{
-    log_format own escape=json '{{{fields}}}';
-    access_log {folder}/access.log own;
-    sendfile on;
-    keepalive_requests 10000;
-    {folders}
-    server {{
-        listen 127.0.0.1:{port} ssl http2 backlog=512;
-        ssl_certificate {certificates.path("good.pem")};
-        ssl_certificate_key {certificates.path("good.key")};
-        location / {{ root {self.files}; }}
-        location /moved {{ return 301 /elsewhere; }}
-    }}
-}}
-""")
-        super().__init__(folder, ["nginx", "-p", folder, "-c", conf, "-e", folder / "error.log"], port, scheme="https")
-        self.log_path = self.folder / "access.log"
-
-
 SIZES = {"empty": 0, "small": 10, "page": 5000, "large": 300_000}
 
 
 @pytest.fixture
 def nginx(tmp_path, certificates):
     needs("nginx")
-    n = TlsNginx(tmp_path, certificates)
+    n = Nginx(tmp_path, tls=(certificates.path("good.pem"), certificates.path("good.key")))
     for name, size in SIZES.items():
         (n.files / name).write_bytes(b"f" * size)
     try:

@@ -96,9 +96,10 @@ class Upstream:
 class Nginx(Server):
     """Static files below .files, /proxy/ handed on to an upstream on keep-alive connections."""
 
-    FIELDS = "method:$request_method path:$uri status:$status body:$body_bytes_sent asked:$content_length seconds:$request_time"
+    FIELDS = "method:$request_method path:$uri status:$status body:$body_bytes_sent asked:$content_length protocol:$server_protocol seconds:$request_time"
 
-    def __init__(self, folder, upstream_port=9, workers=2):
+    def __init__(self, folder, upstream_port=9, workers=2, tls=None):
+        """tls: the files of certificate and key; then it speaks HTTP/2, too."""
         folder = Path(folder) / "nginx"
         self.files = folder / "files"
         self.files.mkdir(parents=True)
@@ -124,14 +125,15 @@ http {{
     scgi_temp_path {folder}/scgi;
     upstream behind {{ server 127.0.0.1:{upstream_port}; keepalive 16; }}
     server {{
-        listen 127.0.0.1:{port} backlog=512;
+        listen 127.0.0.1:{port}{" ssl http2" if tls else ""} backlog=512;
+        {"ssl_certificate {}; ssl_certificate_key {};".format(*tls) if tls else ""}
         location / {{ root {self.files}; }}
         location /moved {{ return 301 /elsewhere; }}
         location /proxy/ {{ proxy_pass http://behind/; proxy_http_version 1.1; proxy_set_header Connection ""; }}
     }}
 }}
 """)
-        super().__init__(folder, ["nginx", "-p", folder, "-c", conf, "-e", folder / "error.log"], port)
+        super().__init__(folder, ["nginx", "-p", folder, "-c", conf, "-e", folder / "error.log"], port, scheme="https" if tls else "http")
         self.log_path = self.folder / "access.log"
 
 
